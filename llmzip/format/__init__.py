@@ -1,0 +1,21 @@
+"""The container: what stands in a `.llmz` file, byte by byte. `SPEC.md` beside this file is the normative text."""
+
+from __future__ import annotations
+
+from llmzip.format.chunk_record import ChunkRecord, Method
+from llmzip.format.container import ChunkPlace, FrameReader, FrameWriter, read_frames
+from llmzip.format.header import Header
+from llmzip.format.index import FrameIndex, FrameSummary, scan
+
+__all__ = [
+    "ChunkPlace",
+    "ChunkRecord",
+    "FrameIndex",
+    "FrameReader",
+    "FrameSummary",
+    "FrameWriter",
+    "Header",
+    "Method",
+    "read_frames",
+    "scan",
+]

@@ -1,0 +1,192 @@
+"""Finding chunks without decoding: a summary of each frame, a way to any byte of the content. SPEC.md, section 7."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from llmzip.errors import FormatError
+from llmzip.format.chunk_record import Method, TrailerMark, read_record
+from llmzip.format.container import ChunkPlace, FrameReader, check_method, read_frames
+from llmzip.format.header import Header
+from llmzip.format.limits import HEADER_SIZE, INDEX_STRIDE
+from llmzip.format.reader import ByteReader
+from llmzip.format.trailer import LENGTH_SIZE, IndexPoint, Trailer, read_trailer
+
+
+@dataclass
+class MethodTotal:
+    """How much of a frame one method took."""
+
+    n_chunks: int = 0
+    raw_length: int = 0
+    payload_length: int = 0
+
+
+@dataclass(frozen=True)
+class FrameSummary:
+    """What a frame holds, as far as it can be told without decoding.
+
+    Attributes:
+        header: what decodes the chunks.
+        offset: position of the frame in the archive.
+        size: bytes of the frame.
+        raw_offset: position of its content in the archive's content.
+        raw_length: bytes of content.
+        points: the first chunk and every 64th.
+        digest: first bytes of the SHA-256 of the content; `None` for a frame of a single chunk.
+        methods: totals by method.
+    """
+
+    header: Header
+    offset: int
+    size: int
+    raw_offset: int
+    raw_length: int
+    points: tuple[IndexPoint, ...]
+    digest: bytes | None
+    methods: dict[Method, MethodTotal] = field(default_factory=dict)
+
+
+def scan(file: BinaryIO) -> Iterator[FrameSummary]:
+    """Summarise each frame, passing over the payloads.
+
+    Args:
+        file: an archive from its beginning; it may be a pipe.
+
+    Raises:
+        FormatError: as `read_frames`.
+    """
+    for frame in read_frames(file):
+        methods = {method: MethodTotal() for method in Method}
+        first = None
+        for place in frame.places():
+            first = first or IndexPoint(0, place.offset - frame.offset)
+            total = methods[place.record.method]
+            total.n_chunks += 1
+            total.raw_length += place.record.raw_length
+            total.payload_length += place.record.payload_length
+        assert first is not None
+        yield FrameSummary(
+            header=frame.header,
+            offset=frame.offset,
+            size=frame.size,
+            raw_offset=frame.raw_offset,
+            raw_length=frame.raw_length,
+            points=(first, *frame.points),
+            digest=frame.trailer.digest if frame.trailer else None,
+            methods={method: total for method, total in methods.items() if total.n_chunks},
+        )
+
+
+class FrameIndex:
+    """The way to any byte of an archive's content.
+
+    Made from the index at the archive's end where that one belongs to the archive's only frame, else by a scan.
+
+    Args:
+        file: an archive that can seek. While an iterator of `chunks` is in use, nobody else may move it.
+
+    Attributes:
+        raw_length: bytes of content.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        indexed = _frame_by_index(file)
+        if indexed is None:
+            file.seek(0)
+            self._frames = list(scan(file))
+        else:
+            self._frames = [indexed]
+        self.raw_length = sum(frame.raw_length for frame in self._frames)
+
+    def chunks(self, start: int, stop: int) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
+        """Give header, place and payload of each chunk that holds a byte of `[start, stop)`.
+
+        Args:
+            start: first byte of the content wanted, from 0.
+            stop: first byte no longer wanted.
+        """
+        for frame in self._frames:
+            if frame.raw_offset < stop and start < frame.raw_offset + frame.raw_length:
+                yield from self._chunks_of(frame, start, stop)
+
+    def _chunks_of(self, frame: FrameSummary, start: int, stop: int) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
+        raw_starts = [point.raw_offset for point in frame.points]
+        point = frame.points[max(bisect_right(raw_starts, start - frame.raw_offset) - 1, 0)]
+        self._file.seek(frame.offset + point.offset)
+        reader = ByteReader(self._file, frame.offset + point.offset)
+        raw_offset = frame.raw_offset + point.raw_offset
+        while raw_offset < min(stop, frame.raw_offset + frame.raw_length):
+            place = _read_place(reader, frame.header, raw_offset)
+            raw_offset += place.record.raw_length
+            if raw_offset <= start:
+                reader.skip(place.record.payload_length, "chunk payload")
+            else:
+                yield frame.header, place, reader.read(place.record.payload_length, "chunk payload")
+
+
+def _read_place(reader: ByteReader, header: Header, raw_offset: int) -> ChunkPlace:
+    offset = reader.offset
+    record = read_record(reader, single=header.single)
+    if isinstance(record, TrailerMark):
+        raise FormatError("expected a chunk, found a trailer", field="chunk method", offset=offset)
+    check_method(record, header, offset)
+    return ChunkPlace(record, offset, raw_offset)
+
+
+def _frame_by_index(file: BinaryIO) -> FrameSummary | None:
+    """Summarise an archive of one frame from the index at its end; `None` where that is not possible.
+
+    The index at the end may belong to a later frame than the first. It is believed only if the chunks that
+    follow its last point from the first frame's beginning end where its trailer begins.
+    """
+    try:
+        return _read_by_index(file)
+    except FormatError:
+        return None
+
+
+def _read_by_index(file: BinaryIO) -> FrameSummary | None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - LENGTH_SIZE, 0))
+    trailer_length = int.from_bytes(file.read(LENGTH_SIZE), "little")
+    mark_offset = size - LENGTH_SIZE - trailer_length
+    if trailer_length == 0 or mark_offset <= HEADER_SIZE:
+        return None
+    trailer = _read_last_trailer(file, mark_offset)
+    file.seek(0)
+    reader = ByteReader(file)
+    frame = FrameReader(reader, Header.unpack(reader.read(HEADER_SIZE, "header")), 0)
+    points = (IndexPoint(0, reader.offset), *trailer.points)
+    raw_length = _raw_length_at(file, frame.header, points[-1], mark_offset)
+    if frame.header.single or raw_length is None:
+        return None
+    return FrameSummary(frame.header, 0, size, 0, raw_length, points, trailer.digest)
+
+
+def _read_last_trailer(file: BinaryIO, mark_offset: int) -> Trailer:
+    file.seek(mark_offset)
+    reader = ByteReader(file, mark_offset)
+    mark = read_record(reader)
+    if not isinstance(mark, TrailerMark):
+        raise FormatError("expected a trailer, found a chunk", field="chunk method", offset=mark_offset)
+    return read_trailer(reader, mark.n_index, mark_offset)
+
+
+def _raw_length_at(file: BinaryIO, header: Header, point: IndexPoint, mark_offset: int) -> int | None:
+    """Walk from the last point to the trailer; `None` if the chunks end elsewhere or are too many."""
+    file.seek(point.offset)
+    reader = ByteReader(file, point.offset)
+    raw_offset = point.raw_offset
+    for _ in range(INDEX_STRIDE):
+        place = _read_place(reader, header, raw_offset)
+        reader.skip(place.record.payload_length, "chunk payload")
+        raw_offset += place.record.raw_length
+        if reader.offset >= mark_offset:
+            return raw_offset if reader.offset == mark_offset else None
+    return None

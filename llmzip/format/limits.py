@@ -1,0 +1,28 @@
+"""The constants of the format: what a reader knows, and above what it refuses. SPEC.md, section 9."""
+
+from __future__ import annotations
+
+MAGIC = b"\x89L\r\n"
+FORMAT_VERSION = 1
+ARITHMETIC_VERSION = 1
+CODER_VERSION = 1
+
+HEADER_SIZE = 16
+ARTEFACT_ID_SIZE = 5
+CANARY_SIZE = 2
+CHECK_SIZE = 3
+DIGEST_SIZE = 6
+
+MIN_WINDOW = 32
+MAX_WINDOW = 2048
+MAX_OVERLAP_SIXTEENTHS = 12
+
+MAX_VARINT_SIZE = 9
+MAX_SECTION_LENGTH = 1 << 20
+MAX_MODEL_RAW_LENGTH = 1 << 20
+MAX_STORED_RAW_LENGTH = (1 << 26) - 1
+MAX_ZSTD_RAW_LENGTH = (1 << 31) - 1
+MAX_ZSTD_WINDOW = 1 << 27
+
+INDEX_STRIDE = 64
+MAX_TRAILER_LENGTH = (1 << 16) - 1
