@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """Measures a model in bits per byte of text; imports torch, so it is loaded lazily as a whole.
 
 Bits per byte, unlike loss per token, can be compared between tokenizers and is what an archive
@@ -34,7 +35,7 @@ def total_bits(model: nn.Module, tokens: Tensor, context: int) -> float:
     """Bits to code `tokens` `[N]` in windows of `context` that do not overlap."""
     windows = consecutive_windows(tokens, context)
     nats = 0.0
-    for targets in windows.split(MEASURE_BATCH):
+    for targets in torch.split(windows, MEASURE_BATCH):
         nats += token_loss(model, window_inputs(targets), targets, "sum").item()
     return nats / math.log(2)
 

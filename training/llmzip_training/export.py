@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """Writes a trained model as a Hugging Face folder; imports torch, so it is loaded lazily as a whole."""
 
 from __future__ import annotations
@@ -46,5 +47,5 @@ def llama_config(config: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
         "mlp_bias": False,
         "bos_token_id": END_OF_DOCUMENT,
         "eos_token_id": END_OF_DOCUMENT,
-        "torch_dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
     }

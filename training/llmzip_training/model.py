@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """The float Llama that is trained here; imports torch, so it is loaded lazily as a whole.
 
 Pre-norm blocks, rotary positions in the half-split pairing, SwiGLU, grouped key and value heads,
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from llmzip.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Refuse a shape that cannot be built."""
         if self.width % (2 * self.n_heads):
-            raise ValueError(f"model: expected width divisible by 2 * n_heads, found {self.width} and {self.n_heads}")
+            raise ConfigError(f"model: expected width divisible by 2 * n_heads, found {self.width} and {self.n_heads}")
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"model: expected n_heads divisible by n_kv_heads, found {self.n_heads}, {self.n_kv_heads}")
+            raise ConfigError(
+                f"model: expected n_heads divisible by n_kv_heads, found {self.n_heads}, {self.n_kv_heads}"
+            )
 
     @property
     def head_width(self) -> int:
@@ -50,6 +55,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the rows of `x` `[..., D]`."""
         return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -66,6 +72,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.width, config.width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Mix the tokens of `x` `[B, T, D]`, each with those before it; angles `[T, K]`."""
         B, T, D = x.shape
         config = self.config
         q = self.q_proj(x).view(B, T, config.n_heads, -1).transpose(1, 2)
@@ -89,6 +96,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map each row of `x` `[..., D]` by itself."""
         y: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return y
 
@@ -104,6 +112,7 @@ class Block(nn.Module):
         self.mlp = FeedForward(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Add what the layer has to say to the residual stream `x` `[B, T, D]`."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
         y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return y
@@ -124,6 +133,7 @@ class Llama(nn.Module):
         self._initialise()
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Logits of the next token at every position; at most `context` positions."""
         T = ids.shape[1]
         x = self.embed_tokens(ids)
         for layer in self.layers:

@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """The two optimisers of a run and their learning rate; imports torch, loaded lazily as a whole.
 
 Muon moves the matrices inside the blocks: each step is the momentum made nearly orthogonal, so all
@@ -45,7 +46,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": rate, "weight_decay": weight_decay, "momentum": 0.95})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Move every matrix once; each must have a gradient."""
         for group in self.param_groups:
             matrices: list[Tensor] = group["params"]
@@ -65,13 +66,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(gradients: Tensor) -> Tensor:
     """Bring the singular values of each matrix of `[n, rows, columns]` near 1, keeping its directions.
 
-    On a GPU in bfloat16, which is enough: the result need not be more than roughly orthogonal.
-
-    Source:
-        K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024.
+    Five steps of a quintic iteration whose coefficients grow small singular values fast and leave
+    them all between about 0.7 and 1.2. On a GPU in bfloat16: the result need only be roughly
+    orthogonal.
     """
     a, b, c = NEWTON_SCHULZ
-    x = gradients.bfloat16() if gradients.is_cuda else gradients
+    x: Tensor = gradients.bfloat16() if gradients.is_cuda else gradients
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
@@ -84,7 +84,8 @@ def orthogonalise(gradients: Tensor) -> Tensor:
 
 def make_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
     """Give the matrices inside the blocks to Muon and everything else to AdamW."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if name.startswith("layers.") and parameter.ndim == 2 else others).append(parameter)
     muon = Muon(matrices, config.muon_rate, config.weight_decay)

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmzip.errors import ConfigError
 from llmzip_training.model import ModelConfig
 from llmzip_training.optimiser import OptimiserConfig
 
@@ -34,7 +35,7 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         """Refuse a run that has no end or two."""
         if (self.steps > 0) == (self.seconds > 0):
-            raise ValueError(f"schedule: expected one of steps and seconds, found {self.steps} and {self.seconds}")
+            raise ConfigError(f"schedule: expected one of steps and seconds, found {self.steps} and {self.seconds}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def load_run(path: Path) -> RunConfig:
     """Read a run file.
 
     Raises:
-        ValueError: a table or key is missing or unknown, or a table contradicts itself.
+        ConfigError: a table or key is missing or unknown, or a table contradicts itself.
     """
     tables = tomllib.loads(path.read_text())
     return _build(RunConfig, {name: _table(name, table) for name, table in tables.items()}, str(path))
@@ -59,7 +60,7 @@ def load_run(path: Path) -> RunConfig:
 def _table(name: str, values: dict[str, Any]) -> object:
     kinds = {"model": ModelConfig, "optimiser": OptimiserConfig, "schedule": ScheduleConfig}
     if name not in kinds:
-        raise ValueError(f"run file: expected the tables {', '.join(kinds)}, found [{name}]")
+        raise ConfigError(f"run file: expected the tables {', '.join(kinds)}, found [{name}]")
     return _build(kinds[name], values, f"[{name}]")
 
 
@@ -67,7 +68,7 @@ def _build(kind: type[T], values: dict[str, Any], where: str) -> T:
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     required = {name for name, field in known.items() if field.default is MISSING}
     if unknown := sorted(values.keys() - known.keys()):
-        raise ValueError(f"{where}: expected only {', '.join(known)}, found {', '.join(unknown)}")
+        raise ConfigError(f"{where}: expected only {', '.join(known)}, found {', '.join(unknown)}")
     if missing := sorted(required - values.keys()):
-        raise ValueError(f"{where}: expected {', '.join(missing)}, found nothing")
+        raise ConfigError(f"{where}: expected {', '.join(missing)}, found nothing")
     return kind(**values)

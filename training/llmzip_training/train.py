@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """Trains one run file to a Hugging Face folder; imports torch, so it is loaded lazily as a whole.
 
     python -m llmzip_training.train RUN.toml --data DIR --out DIR
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmzip.errors import ConfigError
 from llmzip_training.corpus import Corpus, load_corpus, prepare_corpus
 from llmzip_training.evaluate import bits_per_byte, token_loss
 from llmzip_training.export import export_model
@@ -40,6 +42,7 @@ class Trainer:
         self.device = device
         self.step = 0
         self.elapsed_s = 0.0
+        self._logged_step = 0
         self.model = Llama(run.model).to(device)
         self.optimisers = make_optimisers(self.model, run.optimiser)
         tokens = torch.from_numpy(corpus.tokens.astype("int32")).to(device)
@@ -55,25 +58,33 @@ class Trainer:
     def train(self, pause_at: float) -> bool:
         """Train until the run ends or the clock `time.monotonic()` shows `pause_at`; True at the end.
 
-        The first step of each call compiles and is not counted as training time.
+        The first step of each call compiles and is not counted as training time; nor is measuring.
         """
         schedule = self.run.schedule
-        clock, tokens_per_step = time.monotonic(), schedule.batch * self.run.model.context
-        last_step, last_s, first = self.step, self.elapsed_s, True
+        clock: float | None = None
         while self.progress < 1.0 and time.monotonic() < pause_at:
-            loss = self._take_step()
-            if first or self.step % schedule.log_every == 0:
-                value = loss.item()
-                now = time.monotonic()
-                self.elapsed_s, clock, first = self.elapsed_s + (0.0 if first else now - clock), now, False
-                rate = (self.step - last_step) * tokens_per_step / max(self.elapsed_s - last_s, 1e-9)
-                last_step, last_s = self.step, self.elapsed_s
-                self._report({"loss": value, "tokens_per_s": round(rate)})
-            if self.step % schedule.measure_every == 0:
+            loss = self.take_step()
+            measures = self.step % schedule.measure_every == 0
+            if clock is None or measures or self.step % schedule.log_every == 0:
+                clock = self._log_step(loss.item(), clock)
+            if measures:
                 self._report({"held_out": self.measure(schedule.measure_windows)})
                 self.save()
                 clock = time.monotonic()
         return self.progress >= 1.0
+
+    def take_step(self) -> torch.Tensor:
+        """Learn from the batch of this step; the result is its loss in nats a token, on the device."""
+        inputs, targets = self.sampler.batch(self.step)
+        set_rates(self.optimisers, rate_share(self.run.optimiser, self.step, self.progress))
+        loss = self._loss(self.model, inputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimiser.clip_norm)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        self.step += 1
+        return loss.detach()
 
     def measure(self, n_windows: int = 0) -> dict[str, float]:
         """Bits per byte of the held-out text by shard."""
@@ -96,30 +107,30 @@ class Trainer:
         """Continue from `checkpoint.pt`, if there is one.
 
         Raises:
-            ValueError: the checkpoint belongs to another run.
+            ConfigError: the checkpoint belongs to another run.
         """
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["run"] != asdict(self.run):
-            raise ValueError(f"{path}: expected a checkpoint of this run, found one of {state['run']}")
+            raise ConfigError(f"{path}: expected a checkpoint of this run, found one of {state['run']}")
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
         self.model.load_state_dict(state["model"])
         for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(optimiser_state)
 
-    def _take_step(self) -> torch.Tensor:
-        inputs, targets = self.sampler.batch(self.step)
-        set_rates(self.optimisers, rate_share(self.run.optimiser, self.step, self.progress))
-        loss = self._loss(self.model, inputs, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimiser.clip_norm)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad()
-        self.step += 1
-        return loss.detach()
+    def _log_step(self, loss: float, clock: float | None) -> float:
+        """Count the time since `clock`, report the loss and the speed, and give the new clock."""
+        now = time.monotonic()
+        facts: dict[str, Any] = {"loss": loss}
+        if clock is not None:
+            self.elapsed_s += now - clock
+            n_tokens = (self.step - self._logged_step) * self.run.schedule.batch * self.run.model.context
+            facts["tokens_per_s"] = round(n_tokens / (now - clock))
+        self._logged_step = self.step
+        self._report(facts)
+        return now
 
     def _report(self, facts: dict[str, Any]) -> None:
         facts = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), **facts}
@@ -149,7 +160,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="llmzip_training.train", description="Train one run file.")
     parser.add_argument("run", type=Path, help="run file (TOML)")
     parser.add_argument("--data", type=Path, required=True, help="folder of *.txt.zst shards")
-    parser.add_argument("--out", type=Path, required=True, help="folder of this run; continued if it holds a checkpoint")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of this run; continued if it holds a checkpoint"
+    )
     parser.add_argument("--tokenizer", type=Path, help="tokenizer.json to use instead of training one")
     parser.add_argument("--pause-after", type=float, default=float("inf"), help="seconds until the run pauses")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

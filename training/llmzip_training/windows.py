@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """Cuts a stream of tokens into windows; imports torch, so it is loaded lazily as a whole.
 
 Every window is what the archiver codes: `<|endoftext|>` first, then consecutive tokens of the
