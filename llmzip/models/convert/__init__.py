@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from llmzip.errors import ModelNotFoundError
-from llmzip.models.convert import llama
+from llmzip.errors import ModelInvalidError, ModelNotFoundError
+from llmzip.models.convert import gemma3, gpt2, gpt_neox, llama, qwen
 from llmzip.models.convert.checkpoint import Checkpoint, licence_of, tokenizer_of
 from llmzip.models.convert.float_model import FloatModel, Tensors
 from llmzip.models.convert.gguf_config import configuration
@@ -22,7 +22,8 @@ from llmzip.models.convert.tokenizer_json import tokenizer_json
 
 __all__ = ["FloatModel", "load_float_model"]
 
-_FAMILIES: dict[str, ModuleType] = {name: module for module in (llama,) for name in module.MODEL_TYPES}
+_MODULES = (llama, qwen, gpt_neox, gpt2, gemma3)
+_FAMILIES: dict[str, ModuleType] = {name: module for module in _MODULES for name in module.MODEL_TYPES}
 
 
 def load_float_model(source: Path) -> FloatModel:
@@ -54,10 +55,21 @@ def _from_folder(folder: Path) -> FloatModel:
 def _from_gguf(path: Path) -> FloatModel:
     file = GgufFile(path)
     settings = Settings(_complete(configuration(file)))
-    spec = _family(settings).spec(settings)
-    tensors = Tensors(spec, gguf_recipes(file, spec), file.load)
+    family = _family(settings)
+    spec = family.spec(settings)
+    recipes = gguf_recipes(file, spec)
+    _check_names(set(family.recipes(spec)), set(recipes))
+    tensors = Tensors(spec, recipes, file.load)
     licence = file.metadata("general.license", "unknown")
     return FloatModel(spec, tensors, tokenizer_json(file), licence, path.name)
+
+
+def _check_names(need: set[str], have: set[str]) -> None:
+    if need != have:
+        missing, odd = sorted(need - have)[:3], sorted(have - need)[:3]
+        raise ModelInvalidError(
+            f"GGUF file: expected a tensor for each of the family's, {missing} missing, {odd} too many"
+        )
 
 
 def _family(settings: Settings) -> ModuleType:

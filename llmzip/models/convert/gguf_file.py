@@ -97,11 +97,14 @@ def recipes(file: GgufFile, spec: ModelSpec) -> dict[str, Recipe]:
     """Where each tensor of `spec` lies in the file."""
     found = {ours: copy_of(theirs) for ours, theirs in _ENDS.items() if theirs in file}
     for i in range(spec.n_layers):
-        for ours, theirs in _PARTS.items():
-            for kind in ("weight", "bias"):
+        for kind in ("weight", "bias"):
+            for ours, theirs in _PARTS.items():
                 name = f"blk.{i}.{theirs}.{kind}"
                 if name in file:
                     found[f"layers.{i}.{ours}.{kind}"] = _part(file, spec, ours, name)
+            fused = f"blk.{i}.attn_qkv.{kind}"
+            if fused in file:
+                found |= {f"layers.{i}.{ours}.{kind}": _third(fused, n) for n, ours in enumerate("qkv")}
     return found
 
 
@@ -109,6 +112,11 @@ def _part(file: GgufFile, spec: ModelSpec, part: str, name: str) -> Recipe:
     if file.architecture == "llama" and part in ("q", "k"):
         return _unpermuted(name, spec.n_heads if part == "q" else spec.n_kv_heads)
     return copy_of(name)
+
+
+def _third(name: str, n: int) -> Recipe:
+    """Queries, keys or values of a fused matrix, where all queries come first."""
+    return lambda load: np.split(load(name), 3)[n]
 
 
 def _unpermuted(name: str, n_heads: int) -> Recipe:

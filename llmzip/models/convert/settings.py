@@ -85,10 +85,16 @@ class Settings:
         """
         parameters = self.get("rope_parameters")
         if parameters is None:
-            return {"rope_theta": self.number("rope_theta", 10000.0), **self.get("rope_scaling", {})}
+            return self._old_rotary(layer_type)
         if layer_type is not None and layer_type in parameters:
             parameters = parameters[layer_type]
         return dict(parameters)
+
+    def _old_rotary(self, layer_type: str | None) -> Mapping[str, Any]:
+        if layer_type == "sliding_attention":
+            return {"rope_theta": self.number("rope_local_base_freq", 10000.0)}
+        base = self.number("rope_theta", self.number("rotary_emb_base", 10000.0))
+        return {"rope_theta": base, **self.get("rope_scaling", {})}
 
     def rotary_scaling(self, parameters: Mapping[str, Any]) -> RotaryScaling | None:
         """How `parameters` (from `rotary`) stretch the frequencies."""
