@@ -1,0 +1,38 @@
+"""`llmzip cat`: the content, or a range of its bytes, to standard output."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from llmzip.cli import options
+from llmzip.cli.files import open_source
+from llmzip.errors import ConfigError
+
+
+def cat(
+    file: options.Archive,
+    wanted: Annotated[
+        Any,
+        typer.Option("--range", parser=options.parse_range, metavar="A:B", help="Only the bytes from A up to B."),
+    ] = None,
+    model: options.Model = None,
+    threads: options.Threads = None,
+    lanes: options.Lanes = None,
+) -> None:
+    """Write the content of an archive, or a range of it, to standard output."""
+    from llmzip.archive import DecompressOptions, decompress_stream, read_range
+
+    chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
+    target = sys.stdout.buffer
+    with open_source(file, binary=True) as source:
+        if wanted is None:
+            decompress_stream(source, target, chosen, None)
+        else:
+            if not source.seekable():
+                raise ConfigError(f"{file}: expected a file for --range, found a pipe")
+            for piece in read_range(source, *wanted, chosen):
+                target.write(piece)
+    target.flush()

@@ -1,0 +1,79 @@
+"""Options and arguments that several commands share, so that they read alike everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes: digits, then perhaps K, M or G for powers of 1024.
+
+    >>> parse_size("32K")
+    32768
+    """
+    digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if not (digits.isascii() and digits.isdigit()) or unit not in _UNITS:
+        raise typer.BadParameter(f"expected a number of bytes such as 32768, 32K or 1M, found {text!r}")
+    return int(digits) * _UNITS[unit]
+
+
+def parse_chunk_size(text: str) -> int:
+    """Read a chunk size, 1 byte to 1 MiB."""
+    size = parse_size(text)
+    if not 1 <= size <= 1 << 20:
+        raise typer.BadParameter(f"expected 1 to 1M, found {text!r}")
+    return size
+
+
+def parse_range(text: str) -> tuple[int, int | None]:
+    """Read `A:B`, the bytes from A up to but without B; either may be missing.
+
+    >>> parse_range("10:1K")
+    (10, 1024)
+    """
+    start_text, colon, stop_text = text.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"expected A:B, A: or :B, found {text!r}")
+    start = parse_size(start_text) if start_text else 0
+    stop = parse_size(stop_text) if stop_text else None
+    if stop is not None and stop < start:
+        raise typer.BadParameter(f"expected A up to B, found {text!r}")
+    return start, stop
+
+
+Source = Annotated[str | None, typer.Argument(metavar="IN", help="File to read; - or nothing: standard input.")]
+Target = Annotated[str | None, typer.Argument(metavar="OUT", help="File to write; - for standard output.")]
+Archives = Annotated[list[str], typer.Argument(metavar="FILE...", help="Archives; - for standard input.")]
+Archive = Annotated[str, typer.Argument(metavar="FILE", help="Archive; - for standard input.")]
+
+Remove = Annotated[
+    bool, typer.Option("--rm/--keep", " /-k", help="Remove the input after success, or keep it.", show_default="keep")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the output; write binary data to a terminal.")]
+ToStdout = Annotated[bool, typer.Option("--stdout", "-c", help="Write to standard output and keep the input.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say sizes and speed at the end.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+
+Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model: a name, an id or a path.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
+Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]
+ChunkSize = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-size",
+        parser=parse_chunk_size,
+        metavar="SIZE",
+        help="Bytes of a chunk, up to 1M; more bytes, less size.",
+    ),
+]
+Window = Annotated[
+    int | None, typer.Option("--window", min=32, max=2048, help="Tokens the model sees at once; a power of two.")
+]
+Overlap = Annotated[
+    int | None, typer.Option("--overlap", min=0, max=1536, help="Tokens repeated from the text before a window.")
+]

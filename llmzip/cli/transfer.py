@@ -1,0 +1,67 @@
+"""What compress and decompress have in common: one input, one output, progress, and what becomes of the input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import typer
+
+from llmzip.cli.files import STANDARD, open_source, open_target
+from llmzip.cli.progress import Report, shown
+
+Work = Callable[[BinaryIO, BinaryIO, Report], None]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """From where to where, and how much is said about it.
+
+    Attributes:
+        source: a path, or `-` for standard input.
+        target: a path, or `-` for standard output.
+        force: overwrite, and write binary data to a terminal.
+        remove: remove the source after success.
+        quiet: show no progress.
+        verbose: say sizes and speed at the end.
+        archive_in: the source is an archive.
+    """
+
+    source: str
+    target: str
+    force: bool
+    remove: bool
+    quiet: bool
+    verbose: bool
+    archive_in: bool
+
+    def run(self, work: Work) -> None:
+        """Do the work from source to target; the source is removed last, if at all."""
+        with (
+            open_source(self.source, binary=self.archive_in) as source,
+            shown(self.source, lambda: self._raw_length(source), quiet=self.quiet) as progress,
+        ):
+            with open_target(self.target, self.source, force=self.force, binary=not self.archive_in) as target:
+                work(source, target, progress.report)
+            if self.verbose:
+                typer.echo(f"{self.source}: {progress.summary()}", file=sys.stderr)
+        if self.remove and STANDARD not in (self.source, self.target):
+            Path(self.source).unlink()
+
+    def _raw_length(self, source: BinaryIO) -> int | None:
+        """Find the raw bytes to come without decoding, for the bar; `None` for a pipe."""
+        if not source.seekable():
+            return None
+        if not self.archive_in:
+            here = source.tell()
+            length = source.seek(0, 2) - here
+            source.seek(here)
+            return length
+        from llmzip.format import FrameIndex
+
+        length = FrameIndex(source).raw_length
+        source.seek(0)
+        return length
