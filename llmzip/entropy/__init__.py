@@ -1,0 +1,7 @@
+"""Entropy coding: everything that is coded, is coded here, by constriction's range coder."""
+
+from __future__ import annotations
+
+from llmzip.entropy.token_coder import TokenDecoder, TokenEncoder, bucket_size
+
+__all__ = ["TokenDecoder", "TokenEncoder", "bucket_size"]

@@ -1,0 +1,89 @@
+"""Tokens to bytes and back under the engine's integer frequencies.
+
+A token is coded as its bucket, then as the member of the bucket: two choices among about sqrt(V)
+instead of one among V, which costs the coder a hundredth of the time and the archive nothing.
+
+constriction is handed frequencies that sum to exactly 2**24 - n, as float32 (all integers below
+2**24 are exact there). Its 24-bit categorical model then gives every symbol its frequency plus one
+without any rounding, so that the floats are only a way to pass integers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.errors import FormatError
+
+Frequencies = NDArray[np.float32]
+
+
+def bucket_size(vocab_size: int) -> int:
+    """Tokens in a bucket, and buckets at most: the least n with n * n >= V. SPEC.md, section 9.
+
+    >>> bucket_size(49152)
+    222
+    """
+    return math.isqrt(vocab_size - 1) + 1
+
+
+class TokenEncoder:
+    """Encodes the tokens of one chunk, in order."""
+
+    def __init__(self, n: int) -> None:
+        """`n`: as `bucket_size` gives it."""
+        self._n = n
+        self._coder = _stream().queue.RangeEncoder()
+
+    def encode(self, tokens: NDArray[np.int32], buckets: Frequencies, members: Frequencies) -> None:
+        """Add tokens.
+
+        Args:
+            tokens: ids, shape `[R]`.
+            buckets: frequencies of the buckets for each token, float32 `[R, n]`, sums `2**24 - n`.
+            members: frequencies of the members of each token's own bucket, likewise.
+        """
+        symbols = np.stack([tokens // self._n, tokens % self._n], axis=1).reshape(-1).astype(np.int32)
+        frequencies = np.stack([buckets, members], axis=1).reshape(-1, self._n)
+        self._coder.encode(symbols, _categorical(), frequencies)
+
+    def finish(self) -> bytes:
+        """The payload: 32-bit words, little-endian."""
+        words: NDArray[np.uint32] = self._coder.get_compressed()
+        return words.astype("<u4").tobytes()
+
+
+class TokenDecoder:
+    """Decodes the tokens of one chunk: for each, the bucket first, then the member."""
+
+    def __init__(self, payload: bytes) -> None:
+        if len(payload) % 4:
+            raise FormatError(f"model payload: expected a multiple of 4 bytes, found {len(payload)}")
+        words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
+        self._coder = _stream().queue.RangeDecoder(words)
+
+    def decode(self, frequencies: Frequencies) -> int:
+        """The next symbol, 0 to n - 1, under `frequencies`, float32 `[n]`.
+
+        Raises:
+            FormatError: the payload cannot have been written under these frequencies.
+        """
+        try:
+            return int(self._coder.decode(_categorical(), frequencies[None, :])[0])
+        except AssertionError as error:
+            raise FormatError("model payload: expected words of the range coder, found none that fit") from error
+
+
+def _stream() -> Any:
+    import constriction
+
+    return constriction.stream
+
+
+@functools.cache
+def _categorical() -> Any:
+    return _stream().model.Categorical(perfect=False)

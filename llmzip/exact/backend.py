@@ -1,0 +1,103 @@
+"""What the transformer asks of a backend, and the choice of one.
+
+A backend holds matrices and caches in whatever form it likes; its results equal those of
+`llmzip.exact.reference` bit for bit. Rows of all lanes stand under each other; `segments`, int32
+`[n, 4]`, says of each run of rows: lane, first row, number of rows, position of the first.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.errors import BackendError, ExactnessError
+from llmzip.exact import reference
+from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix, Rows, quantise_matrix
+from llmzip.exact.spec import ModelSpec
+
+Floats = NDArray[np.float32]
+Segments = NDArray[np.int32]
+
+
+class Cache(Protocol):
+    """Keys and values of some lanes, for every layer."""
+
+    n_lanes: int
+    capacity: int
+
+
+class Backend(Protocol):
+    """The operations of ARITHMETIC.md; see the function of the same name in the reference."""
+
+    name: str
+
+    def load(self, matrix: QuantisedMatrix) -> Any: ...
+    def quantise_rows(self, x: Floats, limit: int) -> Rows: ...
+    def linear(self, rows: Rows, matrix: Any) -> Floats: ...
+    def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats: ...
+    def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats: ...
+    def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats: ...
+    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> Cache: ...
+    def write_cache(self, cache: Any, layer: int, segments: Segments, k: Floats, v: Floats) -> None: ...
+    def attention(
+        self, cache: Any, layer: int, segments: Segments, q: Floats, scale: float, window: int
+    ) -> Floats: ...
+    def output_weights(self, logits: Floats) -> NDArray[np.int32]: ...
+    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats: ...
+    def member_frequencies(
+        self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int
+    ) -> Floats: ...
+
+
+def load_backend(name: str | None = None) -> Backend:
+    """The backend called `name` (`cpu` or `reference`), self-tested once a process.
+
+    Args:
+        name: None means the environment variable `LLMZIP_BACKEND`, or `cpu`.
+
+    Raises:
+        BackendError: no backend has this name.
+        ExactnessError: the backend differs from the reference on this machine.
+    """
+    return _load(name or os.environ.get("LLMZIP_BACKEND") or "cpu")
+
+
+@functools.cache
+def _load(name: str) -> Backend:
+    if name == "reference":
+        from llmzip.exact.reference_backend import ReferenceBackend
+
+        return ReferenceBackend()
+    if name == "cpu":
+        from llmzip.exact.cpu import CpuBackend
+
+        backend = CpuBackend()
+        self_test(backend)
+        return backend
+    raise BackendError(f"backend: expected cpu or reference, found {name!r}")
+
+
+def self_test(backend: Backend) -> None:
+    """Compare a backend's products with the reference on worst-case operands.
+
+    Saturating or rounding multiply instructions show on rows of extremes; odd sizes show padding.
+
+    Raises:
+        ExactnessError: any element differs.
+    """
+    n_terms = 301
+    extremes = np.ones((19, n_terms), dtype=np.float32)
+    extremes[1::2] = -1
+    extremes[2] = np.where(np.arange(n_terms) % 2, -1, 1)
+    columns = np.vstack([extremes, (np.arange(14 * n_terms) % 255 - 127).reshape(14, n_terms).astype(np.float32)])
+    q, scale = quantise_matrix(columns)
+    for limit in (ONE_LIMB, TWO_LIMBS):
+        matrix = QuantisedMatrix(q, scale, None, limit)
+        expected = reference.linear(reference.quantise_rows(extremes, limit), matrix)
+        found = backend.linear(backend.quantise_rows(extremes, limit), backend.load(matrix))
+        if not np.array_equal(found, expected):
+            raise ExactnessError(f"backend {backend.name}: products differ from the reference on this machine")

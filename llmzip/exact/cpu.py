@@ -1,0 +1,144 @@
+"""The CPU backend: buffers and layouts around the compiled functions of `cpu_ops`.
+
+Everything runs on the calling thread and releases the interpreter's lock; the codec gives each
+of its threads lanes of its own, so that threads never wait for each other inside the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.exact import cpu_ops, tables
+from llmzip.exact.backend import Floats, Segments
+from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix, Rows
+from llmzip.exact.products import COLUMNS
+from llmzip.exact.spec import ModelSpec
+
+_KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
+_NO_FLOATS = np.empty(0, dtype=np.float32)
+_WIDE_TERMS = 2048
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """A `QuantisedMatrix` in the layout of the products: int8 `[N / 16, K / 2, 16, 2]`."""
+
+    packed: NDArray[np.int8]
+    scale: Floats
+    bias: Floats
+    limit: int
+    n_columns: int
+
+    @property
+    def wide(self) -> bool:
+        """Whether a sum of products may leave int32."""
+        return self.limit == TWO_LIMBS and 2 * self.packed.shape[1] > _WIDE_TERMS
+
+
+class CpuCache:
+    """Keys and values of `n_lanes` lanes, int8, laid out as the right operands of two products."""
+
+    def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
+        padded = _round_up(capacity, COLUMNS)
+        self.n_lanes = n_lanes
+        self.capacity = padded
+        heads = (spec.n_layers, n_lanes, spec.n_kv_heads)
+        width = _round_up(spec.head_width, COLUMNS)
+        self.keys = np.zeros((*heads, padded // COLUMNS, width // 2, COLUMNS, 2), dtype=np.int8)
+        self.values = np.zeros((*heads, width // COLUMNS, padded // 2, COLUMNS, 2), dtype=np.int8)
+        self.key_scale = np.zeros((*heads, padded), dtype=np.float32)
+        self.value_scale = np.zeros((*heads, padded), dtype=np.float32)
+
+
+class CpuBackend:
+    """See `llmzip.exact.backend.Backend`."""
+
+    name = "cpu"
+
+    def load(self, matrix: QuantisedMatrix) -> PackedMatrix:
+        n_columns, n_terms = matrix.q.shape
+        packed = np.empty((-(-n_columns // COLUMNS), -(-n_terms // 2), COLUMNS, 2), dtype=np.int8)
+        cpu_ops.pack_matrix(np.ascontiguousarray(matrix.q), packed)
+        bias = _NO_FLOATS if matrix.bias is None else matrix.bias
+        return PackedMatrix(packed, matrix.scale, bias, matrix.limit, n_columns)
+
+    def quantise_rows(self, x: Floats, limit: int) -> Rows:
+        n_rows, width = x.shape
+        rows = Rows(np.empty((n_rows, _round_up(width, 2)), np.int16), np.empty(n_rows, np.float32), limit)
+        cpu_ops.quantise_rows(x, np.float32(limit), rows.q, rows.scale)
+        return rows
+
+    def linear(self, rows: Rows, matrix: PackedMatrix) -> Floats:
+        y = np.empty((len(rows.q), matrix.n_columns), dtype=np.float32)
+        cpu_ops.linear(rows.q, rows.scale, matrix.wide, matrix.packed, matrix.scale, matrix.bias, y)
+        return y
+
+    def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
+        y = np.empty_like(x)
+        cpu_ops.norm(x, weight, _NO_FLOATS if bias is None else bias, np.float32(eps), bias is not None, y)
+        return y
+
+    def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
+        cpu_ops.rotate(x, head_width, cos, sin, positions)
+        return x
+
+    def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
+        y = np.empty_like(gate)
+        normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
+        cpu_ops.activate(_KINDS[kind], gate, gate if up is None else up, up is not None, normal, y)
+        return y
+
+    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> CpuCache:
+        return CpuCache(spec, n_lanes, capacity)
+
+    def write_cache(self, cache: CpuCache, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
+        heads = (len(k), cache.keys.shape[2], -1)
+        cpu_ops.write_keys(k.reshape(heads), segments, cache.keys[layer], cache.key_scale[layer])
+        cpu_ops.write_values(v.reshape(heads), segments, cache.values[layer], cache.value_scale[layer])
+
+    def attention(
+        self, cache: CpuCache, layer: int, segments: Segments, q: Floats, scale: float, window: int
+    ) -> Floats:
+        n_rows, n_heads, width = q.shape
+        rows = Rows(
+            np.empty((n_rows * n_heads, 2 * cache.keys.shape[4]), np.int16),
+            np.empty(n_rows * n_heads, np.float32),
+            ONE_LIMB,
+        )
+        cpu_ops.quantise_rows(q.reshape(-1, width), np.float32(ONE_LIMB), rows.q, rows.scale)
+        y = np.empty_like(q)
+        cpu_ops.attention(
+            rows.q.reshape(n_rows, n_heads, -1),
+            rows.scale.reshape(n_rows, n_heads),
+            segments,
+            cache.keys[layer],
+            cache.key_scale[layer],
+            cache.values[layer],
+            cache.value_scale[layer],
+            np.float32(scale),
+            window,
+            y,
+        )
+        return y
+
+    def output_weights(self, logits: Floats) -> NDArray[np.int32]:
+        weights = np.empty(logits.shape, dtype=np.int32)
+        cpu_ops.output_weights(logits, weights)
+        return weights
+
+    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
+        y = np.empty((len(weights), bucket_size), dtype=np.float32)
+        cpu_ops.bucket_frequencies(weights, bucket_size, y)
+        return y
+
+    def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
+        y = np.empty((len(weights), bucket_size), dtype=np.float32)
+        cpu_ops.member_frequencies(weights, buckets, bucket_size, y)
+        return y
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,96 @@
+"""The reference as a backend, so that a whole model can be compared with any other backend."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.exact import reference
+from llmzip.exact.backend import Floats, Segments
+from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
+from llmzip.exact.spec import ModelSpec
+
+
+class ReferenceCache:
+    """Quantised keys and values, `[layers, lanes, Hk, S, K]` with a scale a head and position."""
+
+    def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
+        self.n_lanes, self.capacity = n_lanes, capacity
+        heads = (spec.n_layers, n_lanes, spec.n_kv_heads, capacity)
+        self.keys = Rows(np.zeros((*heads, spec.head_width), np.int16), np.zeros(heads, np.float32), ONE_LIMB)
+        self.values = Rows(np.zeros((*heads, spec.head_width), np.int16), np.zeros(heads, np.float32), ONE_LIMB)
+
+
+class ReferenceBackend:
+    """See `llmzip.exact.backend.Backend`."""
+
+    name = "reference"
+
+    def load(self, matrix: QuantisedMatrix) -> QuantisedMatrix:
+        return matrix
+
+    def quantise_rows(self, x: Floats, limit: int) -> Rows:
+        return reference.quantise_rows(x, limit)
+
+    def linear(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
+        return reference.linear(rows, matrix)
+
+    def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
+        if bias is None:
+            return reference.rms_norm(x, weight, eps)
+        return reference.layer_norm(x, weight, bias, eps)
+
+    def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
+        heads = x.reshape(len(x), -1, head_width)
+        return reference.rotate(heads, cos[positions], sin[positions]).reshape(x.shape)
+
+    def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
+        y = reference.ACTIVATIONS[kind](gate)
+        return y if up is None else y * up
+
+    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> ReferenceCache:
+        return ReferenceCache(spec, n_lanes, capacity)
+
+    def write_cache(self, cache: ReferenceCache, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
+        n_heads = cache.keys.q.shape[2]
+        for x, rows in ((k, cache.keys), (v, cache.values)):
+            for head, heads in enumerate(np.split(x.reshape(len(x), n_heads, -1), n_heads, axis=1)):
+                quantised = reference.quantise_rows(heads[:, 0], ONE_LIMB)
+                for lane, row, n_rows, position in segments:
+                    rows.q[layer, lane, head, position : position + n_rows] = quantised.q[row : row + n_rows]
+                    rows.scale[layer, lane, head, position : position + n_rows] = quantised.scale[row : row + n_rows]
+
+    def attention(
+        self, cache: ReferenceCache, layer: int, segments: Segments, q: Floats, scale: float, window: int
+    ) -> Floats:
+        y = np.empty_like(q)
+        n_kv_heads = cache.keys.q.shape[2]
+        group = q.shape[1] // n_kv_heads
+        for lane, row, n_rows, position in segments:
+            for head in range(n_kv_heads):
+                keys, values = (
+                    Rows(rows.q[layer, lane, head], rows.scale[layer, lane, head], ONE_LIMB)
+                    for rows in (cache.keys, cache.values)
+                )
+                heads = slice(head * group, (head + 1) * group)
+                for i in range(n_rows):
+                    y[row + i, heads] = reference.attention(
+                        q[row + i, heads], keys, values, position + i, scale, window
+                    )
+        return y
+
+    def output_weights(self, logits: Floats) -> NDArray[np.int32]:
+        return reference.output_weights(logits)
+
+    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
+        return reference.frequencies(_buckets(weights, bucket_size).sum(axis=2)).astype(np.float32)
+
+    def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
+        chosen = _buckets(weights, bucket_size)[np.arange(len(weights)), buckets]
+        return reference.frequencies(chosen).astype(np.float32)
+
+
+def _buckets(weights: NDArray[np.int32], bucket_size: int) -> NDArray[np.int64]:
+    padded = np.zeros((len(weights), bucket_size * bucket_size), dtype=np.int64)
+    padded[:, : weights.shape[1]] = weights
+    return padded.reshape(len(weights), bucket_size, bucket_size)

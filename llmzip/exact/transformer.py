@@ -1,0 +1,183 @@
+"""One decoder-only transformer, for every family that a `ModelSpec` can describe.
+
+Notable:
+- rows of any lanes at any positions in one call: a prefill, a step and a mixture are the same code
+- pre-norms, optional norms after attention and MLP (Gemma), or one parallel block (GPT-NeoX)
+- grouped heads, norms of queries and keys, rotation of a part of a head, local layers
+- a row's result depends on the tokens of its own lane up to its own position, and on nothing else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.errors import ModelInvalidError
+from llmzip.exact import tables
+from llmzip.exact.backend import Backend, Cache, Floats, Segments
+from llmzip.exact.matrix import QuantisedMatrix
+from llmzip.exact.spec import MAX_WINDOW, ModelSpec
+
+
+class Segment(NamedTuple):
+    """Neighbouring tokens of one lane, the first at `position`."""
+
+    lane: int
+    position: int
+    tokens: NDArray[np.int32]
+
+
+class Parameters(NamedTuple):
+    """A model's quantised matrices and its float32 vectors, by the names in `llmzip.exact.spec`."""
+
+    matrices: Mapping[str, QuantisedMatrix]
+    vectors: Mapping[str, Floats]
+
+
+class Transformer:
+    """A model on a backend. Caches hold all state, so threads may share a `Transformer`."""
+
+    def __init__(self, spec: ModelSpec, parameters: Parameters, backend: Backend) -> None:
+        self.spec = spec
+        self.backend = backend
+        self._vectors = parameters.vectors
+        self._embedding = parameters.matrices["embed"]
+        self._matrices = {
+            name: backend.load(matrix)
+            for name, matrix in parameters.matrices.items()
+            if name != "embed" or spec.tied_head
+        }
+        self._rotations = {
+            local: tables.spec_rotary_tables(spec, local, min(spec.max_positions, MAX_WINDOW))
+            for local in (False, True)
+            if spec.rotary_width
+        }
+
+    def new_cache(self, n_lanes: int, capacity: int) -> Cache:
+        """An empty cache for `n_lanes` lanes of at most `capacity` positions."""
+        limit = min(self.spec.max_positions, MAX_WINDOW)
+        if capacity > limit:
+            raise ModelInvalidError(f"window: expected at most {limit} tokens for this model, found {capacity}")
+        return self.backend.new_cache(self.spec, n_lanes, capacity)
+
+    def hidden(self, cache: Cache, segments: Sequence[Segment], probe: Probe | None = None) -> Floats:
+        """Run the tokens of all segments through the layers, extending their lanes' caches.
+
+        Args:
+            cache: from `new_cache`; each lane already holds the positions before its segment.
+            segments: at most one a lane, at least one token each.
+            probe: sees the input of every matrix; calibration uses it.
+
+        Returns:
+            float32 `[R, D]` after the final norm, rows in the order of the segments.
+        """
+        index, tokens, positions = _lay_out(segments)
+        x = self._embed(tokens, positions)
+        for layer in range(self.spec.n_layers):
+            x = self._block(cache, layer, index, positions, x, probe)
+        return self._norm(x, "final_norm")
+
+    def logits(self, hidden: Floats, probe: Probe | None = None) -> Floats:
+        """Logits of rows of `hidden`, float32 `[R, V]`."""
+        name = "embed" if self.spec.tied_head else "head"
+        return self._linear(name, hidden, probe)
+
+    def _embed(self, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
+        """Source: ARITHMETIC.md, section 6.1."""
+        matrix = self._embedding
+        x: Floats = matrix.q[tokens].astype(np.float32) * matrix.scale[tokens][:, None]
+        if self.spec.embedding_scale != 1.0:
+            x = x * np.float32(self.spec.embedding_scale)
+        if self.spec.learned_positions:
+            x = x + self._vectors["positions"][positions]
+        return x
+
+    def _block(
+        self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats, probe: Probe | None
+    ) -> Floats:
+        prefix = f"layers.{layer}."
+        attended = self._attention(cache, layer, index, positions, self._norm(x, prefix + "attention_norm"), probe)
+        if self.spec.sandwich_norms:
+            attended = self._norm(attended, prefix + "post_attention_norm")
+        between = x + attended
+        mlp_input = x if self.spec.parallel_residual else between
+        mixed = self._mlp(prefix, self._norm(mlp_input, prefix + "mlp_norm"), probe)
+        if self.spec.sandwich_norms:
+            mixed = self._norm(mixed, prefix + "post_mlp_norm")
+        return between + mixed
+
+    def _attention(
+        self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats, probe: Probe | None
+    ) -> Floats:
+        spec, prefix = self.spec, f"layers.{layer}."
+        q, k, v = self._linears([prefix + "q", prefix + "k", prefix + "v"], x, probe)
+        if spec.qk_norm:
+            q = self._head_norm(q, prefix + "q_norm")
+            k = self._head_norm(k, prefix + "k_norm")
+        local = spec.is_local(layer)
+        if spec.rotary_width:
+            cos, sin = self._rotations[local]
+            q = self.backend.rotate(q, spec.head_width, cos, sin, positions)
+            k = self.backend.rotate(k, spec.head_width, cos, sin, positions)
+        self.backend.write_cache(cache, layer, index, k, v)
+        heads = q.reshape(len(q), spec.n_heads, spec.head_width)
+        window = spec.local_window if local else 0
+        y = self.backend.attention(cache, layer, index, heads, spec.attention_scale, window)
+        return self._linear(prefix + "o", y.reshape(len(q), -1), probe)
+
+    def _mlp(self, prefix: str, x: Floats, probe: Probe | None) -> Floats:
+        if self.spec.mlp == "gated":
+            gate, up = self._linears([prefix + "gate", prefix + "up"], x, probe)
+            h = self.backend.activate(self.spec.activation, gate, up)
+        else:
+            h = self.backend.activate(self.spec.activation, self._linear(prefix + "up", x, probe), None)
+        return self._linear(prefix + "down", h, probe)
+
+    def _norm(self, x: Floats, name: str) -> Floats:
+        bias = self._vectors[name + ".bias"] if self.spec.norm == "layer" else None
+        return self.backend.norm(x, self._vectors[name], bias, self.spec.norm_eps)
+
+    def _head_norm(self, x: Floats, name: str) -> Floats:
+        heads = x.reshape(-1, self.spec.head_width)
+        return self.backend.norm(heads, self._vectors[name], None, self.spec.norm_eps).reshape(x.shape)
+
+    def _linear(self, name: str, x: Floats, probe: Probe | None) -> Floats:
+        return self._linears([name], x, probe)[0]
+
+    def _linears(self, names: list[str], x: Floats, probe: Probe | None) -> list[Floats]:
+        """Products of the same input with several matrices, which is quantised once for each limit."""
+        if probe is not None:
+            probe.see(names, x)
+        matrices = [self._matrices[name] for name in names]
+        rows = {limit: self.backend.quantise_rows(x, limit) for limit in {matrix.limit for matrix in matrices}}
+        return [self.backend.linear(rows[matrix.limit], matrix) for matrix in matrices]
+
+
+class Probe:
+    """Greatest magnitude of each input column of each matrix, over all rows seen."""
+
+    def __init__(self) -> None:
+        self.greatest: dict[str, Floats] = {}
+
+    def see(self, names: list[str], x: Floats) -> None:
+        """Take in rows `x` `[R, K]` that are about to be multiplied with the named matrices."""
+        columns = np.abs(x).max(axis=0)
+        for name in names:
+            before = self.greatest.get(name)
+            self.greatest[name] = columns if before is None else np.maximum(before, columns)
+
+
+def _lay_out(segments: Sequence[Segment]) -> tuple[Segments, NDArray[np.int32], NDArray[np.int32]]:
+    """Segments as `[n, 4]` (lane, first row, rows, position), all tokens, and their positions."""
+    counts = np.array([len(segment.tokens) for segment in segments], dtype=np.int32)
+    first_rows = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)[:-1]])
+    lanes = np.array([segment.lane for segment in segments], dtype=np.int32)
+    starts = np.array([segment.position for segment in segments], dtype=np.int32)
+    index = np.stack([lanes, first_rows, counts, starts], axis=1)
+    tokens = np.concatenate([segment.tokens for segment in segments]).astype(np.int32)
+    rows = np.arange(len(tokens), dtype=np.int32)
+    positions = np.repeat(starts - first_rows, counts) + rows
+    return np.ascontiguousarray(index), tokens, positions.astype(np.int32)

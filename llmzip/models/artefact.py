@@ -1,0 +1,179 @@
+"""Artefacts: a model converted to exact arithmetic, as files and in memory.
+
+An artefact is a folder of three files: `spec.json` (the transformer and which products take two
+limbs), `tensors.safetensors` (int8 matrices, float32 scales and vectors, the vocabulary table) and
+`tokenizer.json` (for the encoder only: the decoder reads the table). Its id is the SHA-256 of
+their contents, written in ARITHMETIC.md, section 8; how safetensors orders its header is no part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.errors import ModelInvalidError, ModelNotFoundError
+from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix
+from llmzip.exact.spec import ModelSpec
+from llmzip.exact.transformer import Parameters
+from llmzip.format.limits import ARITHMETIC_VERSION
+from llmzip.tokens.vocabulary import Vocabulary
+
+
+SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE = "spec.json", "tensors.safetensors", "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `spec.json` holds.
+
+    Attributes:
+        model: the transformer.
+        two_limbs: last parts of the names of the matrices whose input rows have 14 bits.
+    """
+
+    model: ModelSpec
+    two_limbs: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The canonical text, which the id is computed from."""
+        fields = {
+            "arithmetic": ARITHMETIC_VERSION,
+            "model": json.loads(self.model.to_json()),
+            "two_limbs": sorted(self.two_limbs),
+        }
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """The inverse of `to_json`; raises `ModelInvalidError` for anything else."""
+        try:
+            fields = json.loads(text)
+            version, model, two_limbs = fields["arithmetic"], fields["model"], fields["two_limbs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelInvalidError(f"{SPEC_FILE}: expected arithmetic, model and two_limbs, found {error}") from error
+        if version != ARITHMETIC_VERSION:
+            raise ModelInvalidError(
+                f"{SPEC_FILE}: expected arithmetic version {ARITHMETIC_VERSION}, found {version}; convert it again"
+            )
+        return cls(ModelSpec.from_json(json.dumps(model)), tuple(two_limbs))
+
+    def limit(self, name: str) -> int:
+        """The greatest integer in the quantised input rows of the matrix `name`."""
+        return TWO_LIMBS if name.rsplit(".", 1)[-1] in self.two_limbs else ONE_LIMB
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model in exact arithmetic, checked against its id."""
+
+    id: str
+    settings: Settings
+    parameters: Parameters
+    vocabulary: Vocabulary
+    tokenizer_json: str
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The transformer."""
+        return self.settings.model
+
+
+def save_artefact(
+    folder: Path,
+    settings: Settings,
+    parameters: Parameters,
+    vocabulary: Vocabulary,
+    tokenizer_json: str,
+) -> str:
+    """Write the three files into `folder` and return the id, 64 hexadecimal digits."""
+    from safetensors.numpy import save_file
+
+    tensors = _to_tensors(parameters, vocabulary)
+    save_file(tensors, folder / TENSORS_FILE)
+    (folder / SPEC_FILE).write_text(settings.to_json(), encoding="utf-8", newline="")
+    (folder / TOKENIZER_FILE).write_text(tokenizer_json, encoding="utf-8", newline="")
+    return artefact_id(settings.to_json(), tokenizer_json, tensors)
+
+
+def load_artefact(folder: Path) -> Artefact:
+    """Read an artefact and compute its id, so that damage cannot pass unseen.
+
+    Raises:
+        ModelNotFoundError: a file is missing.
+        ModelInvalidError: a file is not what it should be.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        spec_text = (folder / SPEC_FILE).read_text(encoding="utf-8")
+        tokenizer_json = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+        tensors = load_file(folder / TENSORS_FILE)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"artefact {folder}: expected {Path(str(error.filename)).name}, found none") from error
+    except (SafetensorError, UnicodeDecodeError, OSError) as error:
+        raise ModelInvalidError(f"artefact {folder}: {error}") from error
+    settings = Settings.from_json(spec_text)
+    try:
+        parameters, vocabulary = _from_tensors(tensors, settings)
+    except KeyError as error:
+        raise ModelInvalidError(f"artefact {folder}: expected the tensor {error.args[0]}, found none") from error
+    identity = artefact_id(spec_text, tokenizer_json, tensors)
+    return Artefact(identity, settings, parameters, vocabulary, tokenizer_json)
+
+
+def artefact_id(spec_text: str, tokenizer_json: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the parts, each under its name and length. Source: ARITHMETIC.md, section 8."""
+    digest = hashlib.sha256()
+
+    def add(name: str, kind: str, content: bytes | memoryview) -> None:
+        head = json.dumps([name, kind, len(content)], separators=(",", ":")).encode()
+        digest.update(len(head).to_bytes(4, "little") + head)
+        digest.update(content)
+
+    add(SPEC_FILE, "text", spec_text.encode())
+    add(TOKENIZER_FILE, "text", tokenizer_json.encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        add(name, f"{array.dtype.name}{list(array.shape)}", memoryview(little.reshape(-1).view(np.uint8)))
+    return digest.hexdigest()
+
+
+def _to_tensors(parameters: Parameters, vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
+    tensors: dict[str, NDArray[Any]] = dict(parameters.vectors)
+    for name, matrix in parameters.matrices.items():
+        tensors[f"{name}.q"], tensors[f"{name}.scale"] = matrix.q, matrix.scale
+        if matrix.bias is not None:
+            tensors[f"{name}.bias"] = matrix.bias
+    tensors["vocabulary.bytes"] = vocabulary.blob
+    tensors["vocabulary.offsets"] = vocabulary.offsets
+    tensors["vocabulary.byte_ids"] = vocabulary.byte_ids
+    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def _from_tensors(tensors: Mapping[str, NDArray[Any]], settings: Settings) -> tuple[Parameters, Vocabulary]:
+    names = [name.removesuffix(".q") for name in tensors if name.endswith(".q")]
+    matrices = {
+        name: QuantisedMatrix(
+            tensors[f"{name}.q"], tensors[f"{name}.scale"], tensors.get(f"{name}.bias"), settings.limit(name)
+        )
+        for name in names
+    }
+    parts = {f"{name}.{part}" for name in names for part in ("q", "scale", "bias")}
+    vectors = {name: array for name, array in tensors.items() if name not in parts and not name.startswith("vocabulary.")}
+    vocabulary = Vocabulary(
+        tensors["vocabulary.bytes"], tensors["vocabulary.offsets"], tensors["vocabulary.byte_ids"]
+    )
+    if len(vocabulary) != settings.model.vocab_size:
+        raise ModelInvalidError(
+            f"vocabulary: expected {settings.model.vocab_size} pieces as the spec says, found {len(vocabulary)}"
+        )
+    return Parameters(matrices, vectors), vocabulary
