@@ -7,6 +7,7 @@ the spec gives it and holds finite numbers only.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -94,3 +95,8 @@ def tensor_shape(spec: ModelSpec, name: str) -> tuple[int, ...]:
 def copy_of(name: str) -> Recipe:
     """The recipe of a tensor that the checkpoint holds as it is."""
     return lambda load: load(name)
+
+
+def count_parameters(model: FloatModel) -> int:
+    """How many numbers the model has, by its tensors' shapes."""
+    return sum(math.prod(tensor_shape(model.spec, name)) for name in model.tensors)

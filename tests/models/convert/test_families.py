@@ -14,17 +14,8 @@ from llmzip.models.convert import FloatModel, load_float_model
 
 IDS = [0, *(7 * i % 383 + 1 for i in range(23))]
 NAMES = [
-    "llama",
-    "llama-untied",
-    "llama3",
-    "llama-linear",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gpt_neox",
-    "gpt_neox-serial",
-    "gpt2",
-    "gemma3",
+    *("llama", "llama-untied", "llama3", "llama-linear", "mistral"),
+    *("qwen2", "qwen3", "gpt_neox", "gpt_neox-serial", "gpt2", "gemma3"),
 ]
 
 
