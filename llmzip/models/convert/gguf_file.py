@@ -53,7 +53,7 @@ class GgufFile:
 
         try:
             self._reader: GGUFReader = GGUFReader(path)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, KeyError, OverflowError) as error:
             raise ModelInvalidError(f"{path}: expected a GGUF file, found {error}") from error
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.architecture = str(self.metadata("general.architecture"))
