@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_TIMEOUT_SECONDS = 5
-_HUB_FILES = re.compile(r"config\.json|tokenizer\.json|LICENSE[\w.]*|README\.md")
+_HUB_FILES = re.compile(r"config\.json|tokenizer\.(?:json|model)|LICENSE[\w.]*|README\.md")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.errors import ModelInvalidError
+from llmzip.models.convert.sentencepiece_file import sentencepiece_file_json
 
 # What wraps the bare transformer in a family's model class; some checkpoints have it, some do not.
 _PREFIXES = ("model.", "transformer.", "gpt_neox.")
@@ -69,11 +70,13 @@ class Checkpoint:
 
 
 def tokenizer_of(folder: Path) -> str:
-    """The text of the folder's tokenizer.json."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ModelInvalidError(f"{folder}: expected tokenizer.json, found none")
-    return path.read_text(encoding="utf-8")
+    """The text of the folder's tokenizer.json, or what stands for its tokenizer.model."""
+    path, sentencepiece = folder / "tokenizer.json", folder / "tokenizer.model"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    if sentencepiece.is_file():
+        return sentencepiece_file_json(sentencepiece.read_bytes())
+    raise ModelInvalidError(f"{folder}: expected tokenizer.json or tokenizer.model, found neither")
 
 
 def licence_of(folder: Path) -> str:
