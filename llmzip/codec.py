@@ -8,6 +8,7 @@ many chunks at once, one lane each. Both get the same integers from the engine, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import queue
 import threading
@@ -25,6 +26,7 @@ from llmzip.exact.backend import Cache, Floats, load_backend
 from llmzip.exact.transformer import Segment, Transformer
 from llmzip.format.limits import CANARY_SIZE
 from llmzip.models.artefact import Artefact
+from llmzip.tokens.tokenizer import ByteTokenizer
 
 Tokens = NDArray[np.int32]
 
@@ -80,6 +82,16 @@ class Codec:
         self.bucket_size = bucket_size(artefact.spec.vocab_size)
         self._caches = threading.local()
 
+    def tokenise(self, chunks: Sequence[bytes]) -> list[Tokens]:
+        """The tokens of chunks of raw bytes; they give back the same bytes."""
+        return self._tokenizer.encode_batch(list(chunks))
+
+    @functools.cached_property
+    def _tokenizer(self) -> ByteTokenizer:
+        """Only encoding needs it."""
+        return ByteTokenizer(self.artefact.tokenizer_json, self.artefact.vocabulary)
+
+    @functools.cache  # noqa: B019 (a codec lives as long as the process, or as its cache in archive.py)
     def canary(self) -> bytes:
         """Two bytes that differ where the engine computes anything else. SPEC.md, section 3.3."""
         spec = self.artefact.spec

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmzip.cli import options
-from llmzip.cli.progress import shown
 from llmzip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,8 +40,11 @@ def add(
             raise ConfigError("the licence must be accepted: use --yes, or answer at a terminal")
         return typer.confirm("Accept?", err=True)
 
-    with shown(source, lambda: None, quiet=quiet) as progress:
-        model = add_model(source, name, accept, progress.report)
+    def tell(step: str) -> None:
+        if not quiet:
+            typer.echo(step, err=True)
+
+    model = add_model(source, name, accept, tell)
     typer.echo(f"{model.name} {model.id}")
 
 

@@ -1,0 +1,337 @@
+"""Archives from bytes and back: joins the chunk codec and the container.
+
+`compress` and `decompress` for bytes, `compress_stream` and `decompress_stream` for files and pipes,
+`open` for an archive as a file object. Memory is bounded by the model, its lanes, and a few groups
+of chunks; the size of the input does not matter.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from llmzip.chunking import DEFAULT_CHUNK_SIZE, split
+from llmzip.errors import ConfigError, FormatError, ModelMismatchError
+from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
+from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
+
+if TYPE_CHECKING:
+    from llmzip.archive_file import ArchiveReader, ArchiveWriter
+    from llmzip.codec import Codec, LaneDecoder
+    from llmzip.format import ChunkPlace
+
+Progress = Callable[[int, int], None]
+
+GROUP_SIZE = 4 << 20
+DEFAULT_LANES = 64
+DEFAULT_WINDOW = 1024
+DEFAULT_OVERLAP_SHARE = 4
+
+
+@dataclass(frozen=True)
+class DecompressOptions:
+    """How to decode; the archive itself says all that matters for the result.
+
+    Attributes:
+        model: name, id or path of the model, where it is not in the store under the archive's id.
+        threads: None means one a core.
+        lanes: chunks decoded at once, all threads together; None means 64.
+    """
+
+    model: str | None = None
+    threads: int | None = None
+    lanes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "lanes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: expected at least 1, found {value}")
+
+    @property
+    def n_threads(self) -> int:
+        """Threads to use."""
+        return self.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def n_lanes(self) -> int:
+        """Lanes to use."""
+        return self.lanes or DEFAULT_LANES
+
+
+@dataclass(frozen=True)
+class CompressOptions(DecompressOptions):
+    """How to encode. Threads and lanes do not change the archive.
+
+    Attributes:
+        model: name, id or path of the model; None means the bundled one.
+        chunk_size: greatest size of a chunk in bytes; None means 32 KiB.
+        window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
+        overlap: tokens of the text before that a window begins with; None means a quarter of the window.
+    """
+
+    chunk_size: int | None = None
+    window: int | None = None
+    overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunk_size is not None and not 1 <= self.chunk_size <= MAX_MODEL_RAW_LENGTH:
+            raise ConfigError(f"chunk size: expected 1 to {MAX_MODEL_RAW_LENGTH} bytes, found {self.chunk_size}")
+
+
+def compress(data: bytes, options: CompressOptions | None = None) -> bytes:
+    """Compress bytes to an archive."""
+    target = io.BytesIO()
+    compress_stream(io.BytesIO(data), target, options or CompressOptions())
+    return target.getvalue()
+
+
+def decompress(archive: bytes, options: DecompressOptions | None = None) -> bytes:
+    """Restore the bytes that an archive was made of.
+
+    Raises:
+        FormatError: the archive is damaged.
+        ModelError: the model that it needs is not there, or computes something else.
+    """
+    target = io.BytesIO()
+    decompress_stream(io.BytesIO(archive), target, options or DecompressOptions())
+    return target.getvalue()
+
+
+def open(
+    path: str | os.PathLike[str],
+    mode: Literal["rb", "wb"] = "rb",
+    options: CompressOptions | DecompressOptions | None = None,
+) -> ArchiveReader | ArchiveWriter:
+    """Open an archive as a file of its content: readable and seekable (`rb`), or writable (`wb`)."""
+    from llmzip.archive_file import ArchiveReader, ArchiveWriter
+
+    if mode == "rb":
+        return ArchiveReader(builtins.open(path, "rb"), options or DecompressOptions())
+    if mode != "wb":
+        raise ValueError(f"mode: expected rb or wb, found {mode!r}")
+    if options is not None and not isinstance(options, CompressOptions):
+        raise TypeError("options: expected CompressOptions for mode wb")
+    return ArchiveWriter(builtins.open(path, "wb"), options or CompressOptions())
+
+
+def compress_stream(
+    source: BinaryIO, target: BinaryIO, options: CompressOptions, progress: Progress | None = None
+) -> None:
+    """Compress a file or pipe.
+
+    Args:
+        source: opened for reading in binary mode.
+        target: opened for writing; it needs no seeking.
+        options: model and sizes.
+        progress: told the raw bytes taken in and the archive bytes written so far.
+    """
+    with Compressor(target, options, progress) as compressor:
+        while data := source.read(1 << 20):
+            compressor.write(data)
+        compressor.finish()
+
+
+class Compressor:
+    """Takes bytes as they come and writes an archive; `finish` writes its end."""
+
+    def __init__(self, target: BinaryIO, options: CompressOptions, progress: Progress | None = None) -> None:
+        self._codec = load_codec(options)
+        header = Header(
+            window=self._codec.windowing.window,
+            overlap=self._codec.windowing.overlap,
+            artefact_id=bytes.fromhex(self._codec.artefact.id)[:ARTEFACT_ID_SIZE],
+            canary=self._codec.canary(),
+        )
+        self._writer = FrameWriter(target, header)
+        self._chunk_size = options.chunk_size or DEFAULT_CHUNK_SIZE
+        self._progress = progress or (lambda raw, archive: None)
+        self._pool = ThreadPoolExecutor(options.n_threads)
+        self._buffer = bytearray()
+
+    def __enter__(self) -> Compressor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def write(self, data: bytes) -> None:
+        """Take in more of the content."""
+        self._buffer += data
+        while len(self._buffer) > GROUP_SIZE:
+            # The last chunk of a full group may end where the group happens to: it goes to the next one.
+            chunks = list(split(io.BytesIO(self._buffer[:GROUP_SIZE]), self._chunk_size))
+            chunks = chunks[:-1] or chunks
+            del self._buffer[: sum(map(len, chunks))]
+            self._write_group(chunks)
+
+    def finish(self) -> None:
+        """Code what is left and end the archive."""
+        if self._buffer:
+            self._write_group(list(split(io.BytesIO(self._buffer), self._chunk_size)))
+            self._buffer.clear()
+        self._writer.finish()
+        self._progress(self._writer.n_raw, self._writer.n_written)
+
+    def _write_group(self, chunks: list[bytes]) -> None:
+        from llmzip.methods import looks_like_text, plan
+
+        raw_done, written = self._writer.n_raw, self._writer.n_written
+        is_text = [looks_like_text(raw) for raw in chunks]
+        texts = [raw for raw, text in zip(chunks, is_text, strict=True) if text]
+        coded = self._codec.encode(self._codec.tokenise(texts), self._pool)
+        payloads = []
+        for raw, text in zip(chunks, is_text, strict=True):
+            payloads.append(next(coded) if text else None)
+            raw_done += len(raw)
+            written += len(payloads[-1] or raw)
+            self._progress(raw_done, written)
+        for part in plan(chunks, payloads):
+            self._writer.write_chunk(part.method, part.raw, part.payload)
+
+
+def decompress_stream(
+    source: BinaryIO, target: BinaryIO, options: DecompressOptions, progress: Progress | None = None
+) -> None:
+    """Restore the content of an archive, checking every checksum.
+
+    Args:
+        source: an archive; it may be a pipe.
+        target: opened for writing. What is written before an error is right as far as it goes.
+        options: where to find the model.
+        progress: told the raw bytes written and the archive bytes read so far.
+    """
+    n_raw = 0
+    for frame in read_frames(source):
+        chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
+        for _, raw in decode_chunks(chunks, options):
+            frame.update_digest(raw)
+            target.write(raw)
+            n_raw += len(raw)
+            if progress:
+                progress(n_raw, frame.offset + frame.size)
+        frame.check_digest()
+
+
+def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+    """The bytes `[start, stop)` of the content, decoding only the chunks that hold them.
+
+    Args:
+        source: an archive that can seek.
+        start, stop: as in a slice, both from 0; what lies beyond the end is not there.
+        options: where to find the model.
+    """
+    for place, raw in decode_chunks(FrameIndex(source).chunks(start, stop), options):
+        yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
+
+
+def decode_chunks(
+    chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
+) -> Iterator[tuple[ChunkPlace, bytes]]:
+    """Decode chunks in lanes and check them; they come back in order, a bounded number ahead."""
+    from llmzip.methods import decompress_zstd
+
+    pending: list[tuple[ChunkPlace, Future[bytes]]] = []
+    decoders: dict[Header, LaneDecoder] = {}
+    try:
+        for header, place, payload in chunks:
+            record = place.record
+            if record.method is Method.MODEL:
+                if header not in decoders:
+                    decoders[header] = _lane_decoder(header, options)
+                result = decoders[header].submit(payload, record.raw_length)
+            elif record.method is Method.ZSTD:
+                result = _run(lambda: decompress_zstd(payload, record.raw_length))  # noqa: B023 (called at once)
+            else:
+                result = _run(lambda: payload)  # noqa: B023 (called at once)
+            pending.append((place, result))
+            if len(pending) >= 2 * options.n_lanes or record.method is not Method.MODEL:
+                yield _checked(*pending.pop(0))
+        for place, result in pending:
+            yield _checked(place, result)
+    finally:
+        for decoder in decoders.values():
+            decoder.close()
+
+
+def _run(work: Callable[[], bytes]) -> Future[bytes]:
+    result: Future[bytes] = Future()
+    try:
+        result.set_result(work())
+    except FormatError as error:
+        result.set_exception(error)
+    return result
+
+
+def _checked(place: ChunkPlace, result: Future[bytes]) -> tuple[ChunkPlace, bytes]:
+    try:
+        raw = result.result()
+    except FormatError as error:
+        raise type(error)(f"chunk: {error}", offset=place.offset) from error
+    place.record.verify(raw, place.offset)
+    return place, raw
+
+
+def _lane_decoder(header: Header, options: DecompressOptions) -> LaneDecoder:
+    from llmzip.codec import LaneDecoder
+
+    return LaneDecoder(_codec_of(header, options), options.n_lanes, options.n_threads)
+
+
+def _codec_of(header: Header, options: DecompressOptions) -> Codec:
+    """The codec that a header asks for, its canary checked."""
+    from llmzip.models.store import find_by_id, find_model
+
+    model = find_model(options.model) if options.model else find_by_id(header.artefact_id)
+    if bytes.fromhex(model.id)[:ARTEFACT_ID_SIZE] != header.artefact_id:
+        raise ModelMismatchError(
+            f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
+        )
+    codec = _load_codec(model.path, header.window, header.overlap)
+    if codec.canary() != header.canary:
+        raise ModelMismatchError(
+            f"canary: expected {header.canary.hex()} from model {model.name}, found {codec.canary().hex()}; "
+            "the archive was damaged, or a machine computed wrongly"
+        )
+    return codec
+
+
+def load_codec(options: CompressOptions) -> Codec:
+    """The codec for new archives: the chosen model and windows, or the defaults.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        ConfigError: window and overlap that the model or the format does not allow.
+    """
+    from llmzip.models.store import find_bundled, find_model
+
+    model = find_model(options.model) if options.model else find_bundled()
+    return _load_codec(model.path, options.window, options.overlap)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
+    from llmzip.codec import Codec, Windowing
+    from llmzip.models.artefact import load_artefact
+
+    artefact = load_artefact(folder)
+    limit = artefact.spec.max_positions
+    if window is None:
+        window = min(DEFAULT_WINDOW, 1 << (limit.bit_length() - 1))
+    if window > limit:
+        raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
+    if overlap is None:
+        overlap = window // DEFAULT_OVERLAP_SHARE
+    try:
+        Header(window=window, overlap=overlap, artefact_id=b"\xff" * ARTEFACT_ID_SIZE)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return Codec(artefact, Windowing(window, overlap))

@@ -1,0 +1,118 @@
+"""An archive as a file object, for `llmzip.open`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from llmzip.archive import CompressOptions, Compressor, DecompressOptions, read_range
+from llmzip.format import FrameIndex
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class ArchiveReader(io.RawIOBase):
+    """Reads the content of an archive; `seek` costs nothing until the next read."""
+
+    def __init__(self, file: BinaryIO, options: DecompressOptions) -> None:
+        self._file = file
+        self._options = options
+        self._position = 0
+        self._rest = b""
+        self._pieces: Iterator[bytes] = iter(())
+        try:
+            self._length = FrameIndex(file).raw_length
+        except BaseException:
+            file.close()
+            raise
+        self._start_at(0)
+
+    def _start_at(self, position: int) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+        self._position = position
+        self._rest = b""
+        self._pieces = read_range(self._file, position, self._length, self._options)
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Position in the content."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to a position in the content, also beyond its end."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek: expected a position of at least 0, found {base + offset}")
+        if base + offset != self._position:
+            self._start_at(base + offset)
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill the buffer as far as the chunk at hand goes; 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece
+        n = min(len(view), len(self._rest))
+        view[:n], self._rest = self._rest[:n], self._rest[n:]
+        self._position += n
+        return n
+
+    def close(self) -> None:
+        """Stop decoding and close the archive."""
+        if not self.closed:
+            self._start_at(self._position)
+            self._file.close()
+        super().close()
+
+
+class ArchiveWriter(io.RawIOBase):
+    """Compresses what is written; `close` ends the archive."""
+
+    def __init__(self, file: BinaryIO, options: CompressOptions) -> None:
+        self._file = file
+        try:
+            self._compressor = Compressor(file, options)
+        except BaseException:
+            file.close()
+            raise
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Take in bytes of the content."""
+        content = bytes(data)
+        self._compressor.write(content)
+        return len(content)
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self._abandon()
+        super().__exit__(*error)
+
+    def close(self) -> None:
+        """Code what is left, write the end, and close the file."""
+        if not self.closed and not self._file.closed:
+            with self._file, self._compressor:
+                self._compressor.finish()
+        super().close()
+
+    def _abandon(self) -> None:
+        """After an error the archive stays without an end, so that no reader takes it for whole."""
+        with self._file, self._compressor:
+            pass
