@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+# Beyond the content of any archive: SPEC.md, section 9.
+_END = 1 << 63
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -29,7 +32,7 @@ def parse_chunk_size(text: str) -> int:
     return size
 
 
-def parse_range(text: str) -> tuple[int, int | None]:
+def parse_range(text: str) -> tuple[int, int]:
     """Read `A:B`, the bytes from A up to but without B; either may be missing.
 
     >>> parse_range("10:1K")
@@ -39,8 +42,8 @@ def parse_range(text: str) -> tuple[int, int | None]:
     if not colon:
         raise typer.BadParameter(f"expected A:B, A: or :B, found {text!r}")
     start = parse_size(start_text) if start_text else 0
-    stop = parse_size(stop_text) if stop_text else None
-    if stop is not None and stop < start:
+    stop = parse_size(stop_text) if stop_text else _END
+    if stop < start:
         raise typer.BadParameter(f"expected A up to B, found {text!r}")
     return start, stop
 

@@ -67,13 +67,12 @@ def decompress_stream(source: BinaryIO, target: BinaryIO, options: DecompressOpt
         frame.check_digest()
 
 
-def read_range(source: BinaryIO, start: int, stop: int | None, options: DecompressOptions) -> Iterator[bytes]:
+def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
     """Give the bytes of a range."""
     assert options
     index = FrameIndex(source)
-    end = index.raw_length if stop is None else stop
-    for _, place, payload in index.chunks(start, end):
-        yield payload[max(start - place.raw_offset, 0) : end - place.raw_offset]
+    for _, place, payload in index.chunks(start, stop):
+        yield payload[max(start - place.raw_offset, 0) : stop - place.raw_offset]
 
 
 def _fail() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,13 @@ def test_progress_is_shown_on_a_terminal_only(command: list[str], folder: Path) 
     shown = []
     for option in ("-f", "-fq"):
         outer, inner = pty.openpty()
+        termios.tcsetwinsize(inner, (24, 80))
         subprocess.run([*command, "compress", option, "a"], stderr=inner, check=True)
         os.write(inner, b"end")
-        shown.append(os.read(outer, 65536))
+        seen = b""
+        while not seen.endswith(b"end"):
+            seen += os.read(outer, 65536)
+        shown.append(seen)
         os.close(inner)
         os.close(outer)
     assert b"a: " in shown[0]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+# A module may import from lower ranks, and from its own part.
+_RANKS = {
+    "errors": 0,
+    "chunking": 1,
+    "entropy": 1,
+    "exact": 1,
+    "format": 1,
+    "tokens": 1,
+    "conditioning": 2,
+    "models": 2,
+    "codec": 3,
+    "methods": 3,
+    "archive": 4,
+    "cli": 5,
+}
+# Modules that are one part: `open` of archive.py gives the file objects of archive_file.py.
+_PARTS = {"archive_file": "archive"}
+# Training exports artefacts, and the trainer's commands are reached from the command line.
+_TRAINING_USERS = {"cli"}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Give the dotted names that a module imports, wherever in it they stand; those for the type checker too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _modules(folder: str) -> list[Path]:
+    return sorted((_ROOT / folder).rglob("*.py"))
+
+
+def _part(name: str) -> str:
+    return _PARTS.get(name, name)
+
+
+def test_imports_point_one_way() -> None:
+    """No part of llmzip imports from a part that is built on it."""
+    wrong = []
+    for path in _modules("llmzip"):
+        part = _part(path.relative_to(_ROOT / "llmzip").parts[0].removesuffix(".py"))
+        for name in _imported(path):
+            top, _, rest = name.partition(".")
+            other = _part(rest.partition(".")[0])
+            if top != "llmzip" or part == "__init__" or other in (part, "__version__"):
+                continue
+            if _RANKS[other] >= _RANKS[part]:
+                wrong.append(f"{path.relative_to(_ROOT)} imports {name}")
+    assert wrong == []
+
+
+def test_nothing_imports_training_and_only_the_backend_imports_kernels() -> None:
+    """The archiver works without its trainer, and the kernels serve the exact arithmetic and the trainer alone."""
+    for path in [*_modules("llmzip"), *_modules("kernels")]:
+        part = path.relative_to(_ROOT).parts[1].removesuffix(".py")
+        tops = {name.partition(".")[0] for name in _imported(path)}
+        assert "llmzip_training" not in tops or part in _TRAINING_USERS, path
+        assert "llmzip_kernels" not in tops or part in ("exact", "llmzip_kernels"), path
+
+
+def test_constriction_is_known_to_entropy_only() -> None:
+    """Every entropy-coded symbol goes through one package."""
+    users = {
+        path.relative_to(_ROOT / "llmzip").parts[0]
+        for path in _modules("llmzip")
+        if any(name.partition(".")[0] == "constriction" for name in _imported(path))
+    }
+    assert users <= {"entropy"}
