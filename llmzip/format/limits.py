@@ -1,4 +1,4 @@
-"""The constants of the format: what a reader knows, and above what it refuses. SPEC.md, section 9."""
+"""The constants of the format: what a reader knows, and above what it refuses. SPEC.md, section 10."""
 
 from __future__ import annotations
 
