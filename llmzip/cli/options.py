@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-# Beyond the content of any archive: SPEC.md, section 9.
+# Beyond the content of any archive: SPEC.md, section 10.
 _END = 1 << 63
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

@@ -17,7 +17,7 @@ def _read(packed: bytes, *, single: bool = False) -> ChunkRecord | TrailerMark:
 
 
 def test_the_example_of_the_specification() -> None:
-    """The record of SPEC.md, section 11, is packed and read as printed."""
+    """The record of SPEC.md, section 12, is packed and read as printed."""
     record = ChunkRecord(Method.MODEL, 32768, 5000, b"\1\2\3")
     assert record.pack().hex(" ") == "82 80 08 88 13 01 02 03"
     assert _read(record.pack()) == record

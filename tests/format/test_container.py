@@ -58,7 +58,7 @@ _SAMPLES = {
     ("chunks", "blob"), [([], _EMPTY), ([b"hello\n"], _HELLO), ([b"hello\n", b"world\n"], _TWO)], ids=len
 )
 def test_examples_of_the_specification(chunks: list[bytes], blob: bytes) -> None:
-    """The archives of SPEC.md, section 11, are written and read as printed."""
+    """The archives of SPEC.md, section 12, are written and read as printed."""
     assert _archive(chunks, Header()) == blob
     assert _content(blob) == b"".join(chunks)
 

@@ -23,7 +23,7 @@ def _sealed(data: bytes, at: int, value: int) -> bytes:
     [pytest.param(Header(single=True), _PLAIN, id="plain"), pytest.param(_MODEL_HEADER, _MODEL, id="model")],
 )
 def test_examples_of_the_specification(header: Header, packed: bytes) -> None:
-    """The headers of SPEC.md, section 11, are packed and unpacked as printed."""
+    """The headers of SPEC.md, section 12, are packed and unpacked as printed."""
     assert header.pack() == packed
     assert Header.unpack(packed) == header
 
