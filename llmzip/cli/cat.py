@@ -33,6 +33,7 @@ def cat(
         else:
             if not source.seekable():
                 raise ConfigError(f"{file}: expected a file for --range, found a pipe")
-            for piece in read_range(source, *wanted, chosen):
+            start, stop = wanted
+            for piece in read_range(source, start, stop, chosen):
                 target.write(piece)
     target.flush()
