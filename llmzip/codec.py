@@ -30,11 +30,12 @@ from llmzip.tokens.tokenizer import ByteTokenizer
 
 Tokens = NDArray[np.int32]
 
-# Rows that go through the layers together: 128 keep a layer's activations in a 1 MB cache, and
-# more rows do not make the products faster (bench/engine.py, --rows).
-BLOCK_ROWS = 128
+# Rows that go through the layers together: 126 are 21 tiles of six and keep a layer's activations in a
+# 1 MB cache; more rows do not make the products faster.
+BLOCK_ROWS = 126
 # Elements of logits held at once, for the same reason.
 OUTPUT_ELEMENTS = 1 << 20
+TILE_ROWS = 6
 CANARY_TOKENS = 16
 
 
@@ -138,7 +139,7 @@ class Codec:
                 )
 
     def _output_parts(self, hidden: Floats) -> Iterator[Floats]:
-        n_rows = max(1, OUTPUT_ELEMENTS // self.artefact.spec.vocab_size)
+        n_rows = max(1, OUTPUT_ELEMENTS // self.artefact.spec.vocab_size // TILE_ROWS) * TILE_ROWS
         for first in range(0, len(hidden), n_rows):
             yield hidden[first : first + n_rows]
 

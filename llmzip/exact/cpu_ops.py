@@ -12,7 +12,7 @@ import numpy as np
 
 from llmzip.exact import reference, tables
 from llmzip.exact.matrix import ATTENTION_LIMIT, NORM_LIMIT, ONE_LIMB, SMALLEST
-from llmzip.exact.products import COLUMNS, MAX_ROWS, product_tile
+from llmzip.exact.products import COLUMNS, MAX_ROWS, product_tile, scaled_tile
 
 _ROUND = np.float32(12582912.0)
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -28,6 +28,8 @@ _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _tile_1, _tile_2, _tile_3 = product_tile(1), product_tile(2), product_tile(3)
 _tile_4, _tile_6 = product_tile(4), product_tile(6)
+_scaled_1, _scaled_2, _scaled_3 = scaled_tile(1), scaled_tile(2), scaled_tile(3)
+_scaled_4, _scaled_6 = scaled_tile(4), scaled_tile(6)
 
 
 @_compiled
@@ -51,6 +53,30 @@ def _products(a, a_stride, b, n_pairs, c, c_stride, n_rows):  # type: ignore[no-
             done += 2
         else:
             _tile_1(a_row, a_stride, b, n_pairs, c_row, c_stride)
+            done += 1
+
+
+@_compiled
+def _scaled_products(a, a_stride, b, n_pairs, c, c_stride, row_scale, column_scale, n_rows):  # type: ignore[no-untyped-def]
+    """As `_products`, the sums scaled to float32."""
+    done = 0
+    while done < n_rows:
+        left = n_rows - done
+        a_row, c_row, scale = a + done * a_stride * 4, c + done * c_stride * 4, row_scale + done * 4
+        if left >= 6:
+            _scaled_6(a_row, a_stride, b, n_pairs, c_row, c_stride, scale, column_scale)
+            done += 6
+        elif left >= 4:
+            _scaled_4(a_row, a_stride, b, n_pairs, c_row, c_stride, scale, column_scale)
+            done += 4
+        elif left == 3:
+            _scaled_3(a_row, a_stride, b, n_pairs, c_row, c_stride, scale, column_scale)
+            done += 3
+        elif left == 2:
+            _scaled_2(a_row, a_stride, b, n_pairs, c_row, c_stride, scale, column_scale)
+            done += 2
+        else:
+            _scaled_1(a_row, a_stride, b, n_pairs, c_row, c_stride, scale, column_scale)
             done += 1
 
 
@@ -104,41 +130,40 @@ def linear(q, row_scale, wide, packed, scale, bias, y):  # type: ignore[no-untyp
     """
     n_rows, n_columns = y.shape
     n_pairs = packed.shape[1]
-    acc = np.empty((MAX_ROWS, COLUMNS), np.int32)
-    total = np.empty((MAX_ROWS, COLUMNS), np.int64)
     for block in range(packed.shape[0]):
-        b = packed.ctypes.data + block * n_pairs * 2 * COLUMNS
+        a, b = q.ctypes.data, packed.ctypes.data + block * n_pairs * 2 * COLUMNS
         first = block * COLUMNS
-        width = min(COLUMNS, n_columns - first)
-        for row in range(0, n_rows, MAX_ROWS):
-            n = min(MAX_ROWS, n_rows - row)
-            a = q.ctypes.data + row * n_pairs * 4
-            if wide:
-                _wide_products(a, n_pairs, b, acc, total, n)
-            else:
-                _products(a, n_pairs, b, n_pairs, acc.ctypes.data, COLUMNS, n)
-            for r in range(n):
-                s = row_scale[row + r]
-                if wide:
-                    for j in range(width):
-                        y[row + r, first + j] = (np.float32(total[r, j]) * s) * scale[first + j]
-                else:
-                    for j in range(width):
-                        y[row + r, first + j] = (np.float32(acc[r, j]) * s) * scale[first + j]
-                if bias.shape[0]:
-                    for j in range(width):
-                        y[row + r, first + j] += bias[first + j]
+        if wide or n_columns - first < COLUMNS:
+            _linear_block(a, b, n_pairs, row_scale, wide, scale[first:], y[:, first : first + COLUMNS])
+        else:
+            c, column_scale = y.ctypes.data + first * 4, scale.ctypes.data + first * 4
+            _scaled_products(a, n_pairs, b, n_pairs, c, n_columns, row_scale.ctypes.data, column_scale, n_rows)
+    if bias.shape[0]:
+        for r in range(n_rows):
+            for j in range(n_columns):
+                y[r, j] += bias[j]
 
 
 @_compiled
-def _wide_products(a, n_pairs, b, acc, total, n_rows):  # type: ignore[no-untyped-def]
-    total[:n_rows] = 0
-    for pair in range(0, n_pairs, _TERMS_IN_INT32 // 2):
-        n = min(_TERMS_IN_INT32 // 2, n_pairs - pair)
-        _products(a + pair * 4, n_pairs, b + pair * 2 * COLUMNS, n, acc.ctypes.data, COLUMNS, n_rows)
-        for r in range(n_rows):
-            for j in range(COLUMNS):
-                total[r, j] += acc[r, j]
+def _linear_block(a, b, n_pairs, row_scale, wide, scale, y):  # type: ignore[no-untyped-def]
+    """Up to sixteen columns whose sums are wide, or fewer than sixteen."""
+    n_rows, width = y.shape
+    acc = np.empty((MAX_ROWS, COLUMNS), np.int32)
+    total = np.empty((MAX_ROWS, COLUMNS), np.int64)
+    for row in range(0, n_rows, MAX_ROWS):
+        n = min(MAX_ROWS, n_rows - row)
+        terms = 2 * n_pairs if not wide else _TERMS_IN_INT32
+        total[:n] = 0
+        for pair in range(0, n_pairs, terms // 2):
+            some = min(terms // 2, n_pairs - pair)
+            a_part = a + (row * n_pairs + pair) * 4
+            _products(a_part, n_pairs, b + pair * 2 * COLUMNS, some, acc.ctypes.data, COLUMNS, n)
+            for r in range(n):
+                for j in range(COLUMNS):
+                    total[r, j] += acc[r, j]
+        for r in range(n):
+            for j in range(width):
+                y[row + r, j] = (np.float32(total[r, j]) * row_scale[row + r]) * scale[j]
 
 
 @_compiled
@@ -277,9 +302,9 @@ def attention(q, row_scale, segments, keys, key_scale, values, value_scale, scal
     group = q.shape[1] // n_kv_heads
     capacity = key_scale.shape[2]
     queries = np.empty((MAX_ROWS, 2 * n_pairs), np.int16)
-    scores = np.empty((MAX_ROWS, capacity), np.int32)
+    query_scale = np.empty(MAX_ROWS, np.float32)
+    scores = np.empty((MAX_ROWS, capacity), np.float32)
     mixed = np.empty((MAX_ROWS, capacity), np.int16)
-    x = np.empty(capacity, np.float32)
     weights = np.empty(capacity, np.int32)
     factors = np.empty(MAX_ROWS, np.float32)
     acc = np.empty((MAX_ROWS, COLUMNS), np.int32)
@@ -290,18 +315,21 @@ def attention(q, row_scale, segments, keys, key_scale, values, value_scale, scal
                 for t in range(n):
                     i, g = divmod(start + t, group)
                     queries[t] = q[row + i, head * group + g]
+                    query_scale[t] = row_scale[row + i, head * group + g] * scale
                 first = position + start // group
                 last = position + (start + n - 1) // group
                 low = max(0, first + 1 - window) if window else 0
                 low_block, end_block = low // COLUMNS, last // COLUMNS + 1
                 for block in range(low_block, end_block):
-                    _products(
+                    _scaled_products(
                         queries.ctypes.data,
                         n_pairs,
                         keys[lane, head, block].ctypes.data,
                         n_pairs,
                         scores.ctypes.data + block * COLUMNS * 4,
                         capacity,
+                        query_scale.ctypes.data,
+                        key_scale[lane, head, block * COLUMNS :].ctypes.data,
                         n,
                     )
                 low_pair, end_pair = low_block * (COLUMNS // 2), last // 2 + 1
@@ -313,11 +341,8 @@ def attention(q, row_scale, segments, keys, key_scale, values, value_scale, scal
                     mixed[t, own + 1 : 2 * end_pair] = 0
                     factors[t] = _mix(
                         scores[t, seen : own + 1],
-                        key_scale[lane, head, seen : own + 1],
                         value_scale[lane, head, seen : own + 1],
-                        row_scale[row + i, head * group + g] * scale,
-                        x,
-                        weights,
+                        weights[seen : own + 1],
                         mixed[t, seen : own + 1],
                     )
                 for block in range(values.shape[2]):
@@ -339,20 +364,18 @@ def attention(q, row_scale, segments, keys, key_scale, values, value_scale, scal
 
 
 @_compiled
-def _mix(scores, key_scale, value_scale, row_scale, x, weights, mixed):  # type: ignore[no-untyped-def]
-    """Scores of one query to quantised weights of the values; returns what their sums are multiplied by."""
-    n = scores.shape[0]
-    for j in range(n):
-        x[j] = (np.float32(scores[j]) * key_scale[j]) * row_scale
-    greatest = _greatest(x[:n])
+def _mix(x, value_scale, weights, mixed):  # type: ignore[no-untyped-def]
+    """Scores of one query (overwritten) to quantised weights of the values; returns what sums are multiplied by."""
+    n = x.shape[0]
+    greatest = _greatest(x)
     for j in range(n):
         x[j] = greatest - x[j]
-    _exp_weights(x[:n], weights[:n])
+    _exp_weights(x, weights)
     total = np.int64(0)
     for j in range(n):
         total += np.int64(weights[j])
         x[j] = np.float32(weights[j]) * value_scale[j]
-    scale = _quantise_row(x[:n], _ATTENTION_LIMIT, mixed)
+    scale = _quantise_row(x, _ATTENTION_LIMIT, mixed)
     return np.float32(np.float64(scale) / np.float64(total))
 
 

@@ -27,6 +27,7 @@ COLUMNS = 16
 MAX_ROWS = 6
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_F32 = ir.FloatType()
 
 
 
@@ -55,7 +56,42 @@ def product_tile(rows: int) -> Callable[..., None]:
         signature = types.void(a, a_stride, b, n_pairs, c, c_stride)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            _TileBuilder(builder, rows, host_instructions()).build(*arguments)
+            *operands, c, c_stride = arguments
+            tile_builder = _TileBuilder(builder, rows, host_instructions())
+            tile_builder.store(tile_builder.sums(*operands), c, c_stride)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return tile  # type: ignore[no-any-return]
+
+
+def scaled_tile(rows: int) -> Callable[..., None]:
+    """As `product_tile`, with `c` of float32: `c[r, j] = (float32(sum) * row_scale[r]) * column_scale[j]`.
+
+    Takes the addresses of the scales, float32, after those of `product_tile`. Each product is
+    rounded once: the builder sets no flag that would let LLVM fuse them.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def tile(
+        typing_context: Any,
+        a: Any,
+        a_stride: Any,
+        b: Any,
+        n_pairs: Any,
+        c: Any,
+        c_stride: Any,
+        row_scale: Any,
+        column_scale: Any,
+    ) -> tuple[Any, Callable[..., Any]]:
+        signature = types.void(a, a_stride, b, n_pairs, c, c_stride, row_scale, column_scale)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            *operands, c, c_stride, row_scale, column_scale = arguments
+            tile_builder = _TileBuilder(builder, rows, host_instructions())
+            scaled = tile_builder.scale(tile_builder.sums(*operands), row_scale, column_scale)
+            tile_builder.store(scaled, c, c_stride)
             return context.get_dummy_value()
 
         return signature, generate
@@ -76,7 +112,8 @@ class _TileBuilder:
         self.pair_type = ir.VectorType(_I16, 2 * lanes)
         self.byte_type = ir.VectorType(_I8, 2 * lanes)
 
-    def build(self, a: Any, a_stride: Any, b: Any, n_pairs: Any, c: Any, c_stride: Any) -> None:
+    def sums(self, a: Any, a_stride: Any, b: Any, n_pairs: Any) -> list[list[Any]]:
+        """Emit the loop; the builder is left behind it. Returns the sums by row and part."""
         builder = self.builder
         a_pairs = builder.inttoptr(a, _I32.as_pointer())
         b_bytes = builder.inttoptr(b, _I8.as_pointer())
@@ -99,7 +136,26 @@ class _TileBuilder:
                 old[row][part].add_incoming(new[row][part], loop)
         builder.cbranch(builder.icmp_signed("<", following, n_pairs), loop, done)
         builder.position_at_end(done)
-        self._store(new, builder.inttoptr(c, _I32.as_pointer()), c_stride)
+        return new
+
+    def scale(self, sums: list[list[Any]], row_scale: Any, column_scale: Any) -> list[list[Any]]:
+        """Emit the conversion of sums to float32 and their products with both scales."""
+        builder = self.builder
+        float_type = ir.VectorType(_F32, self.acc_type.count)
+        rows = builder.inttoptr(row_scale, _F32.as_pointer())
+        columns = builder.inttoptr(column_scale, _F32.as_pointer())
+        column_parts = []
+        for part in range(self.n_parts):
+            address = builder.gep(columns, [_I64(part * self.acc_type.count)])
+            loaded = builder.load(builder.bitcast(address, float_type.as_pointer()))
+            loaded.align = 4
+            column_parts.append(loaded)
+        scaled = []
+        for row, parts in enumerate(sums):
+            factor = self._splat(builder.load(builder.gep(rows, [_I64(row)])), float_type)
+            by_row = [builder.fmul(builder.sitofp(part, float_type), factor) for part in parts]
+            scaled.append([builder.fmul(x, column) for x, column in zip(by_row, column_parts, strict=True)])
+        return scaled
 
     def _accumulator(self, entry: Any) -> Any:
         phi = self.builder.phi(self.acc_type)
@@ -115,13 +171,15 @@ class _TileBuilder:
         return builder.sext(loaded, self.pair_type)
 
     def _broadcast_pair(self, a_pairs: Any, index: Any) -> Any:
-        builder = self.builder
-        loaded = builder.load(builder.gep(a_pairs, [index]))
+        loaded = self.builder.load(self.builder.gep(a_pairs, [index]))
         loaded.align = 2
-        undefined = ir.Constant(self.acc_type, ir.Undefined)
-        first = builder.insert_element(undefined, loaded, _I32(0))
-        lanes = ir.Constant(ir.VectorType(_I32, self.acc_type.count), [0] * self.acc_type.count)
-        return builder.bitcast(builder.shuffle_vector(first, undefined, lanes), self.pair_type)
+        return self.builder.bitcast(self._splat(loaded, self.acc_type), self.pair_type)
+
+    def _splat(self, value: Any, vector_type: ir.VectorType) -> Any:
+        undefined = ir.Constant(vector_type, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, _I32(0))
+        lanes = ir.Constant(ir.VectorType(_I32, vector_type.count), [0] * vector_type.count)
+        return self.builder.shuffle_vector(first, undefined, lanes)
 
     def _multiply_add(self, accumulator: Any, pair: Any, weights: Any) -> Any:
         names = {"avx2": "llvm.x86.avx2.pmadd.wd", "avx512": "llvm.x86.avx512.pmaddw.d.512"}
@@ -142,10 +200,13 @@ class _TileBuilder:
         undefined = ir.Constant(self.pair_type, ir.Undefined)
         return self.builder.sext(self.builder.shuffle_vector(pairs, undefined, indices), self.acc_type)
 
-    def _store(self, sums: list[list[Any]], c_words: Any, c_stride: Any) -> None:
+    def store(self, values: list[list[Any]], c: Any, c_stride: Any) -> None:
+        """Emit the stores of 32-bit values by row and part."""
         builder = self.builder
-        for row, parts in enumerate(sums):
+        kind = values[0][0].type
+        elements = builder.inttoptr(c, kind.element.as_pointer())
+        for row, parts in enumerate(values):
             for part, value in enumerate(parts):
-                index = builder.add(builder.mul(c_stride, _I64(row)), _I64(part * self.acc_type.count))
-                address = builder.bitcast(builder.gep(c_words, [index]), self.acc_type.as_pointer())
+                index = builder.add(builder.mul(c_stride, _I64(row)), _I64(part * kind.count))
+                address = builder.bitcast(builder.gep(elements, [index]), kind.as_pointer())
                 builder.store(value, address).align = 4

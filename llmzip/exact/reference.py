@@ -160,7 +160,7 @@ def attention(
     rows = quantise_rows(q, ONE_LIMB)
     acc = rows.q.astype(np.int64) @ keys.q[seen].astype(np.int64).T
     row_scale = rows.scale * np.float32(scale)
-    scores = (acc.astype(np.float32) * keys.scale[None, seen]) * row_scale[:, None]
+    scores = (acc.astype(np.float32) * row_scale[:, None]) * keys.scale[None, seen]
     weights = exp_weights(scores.max(axis=1, keepdims=True) - scores)
     mixed = quantise_rows(weights.astype(np.float32) * values.scale[None, seen], ATTENTION_LIMIT)
     sums = mixed.q.astype(np.int64) @ values.q[seen].astype(np.int64)

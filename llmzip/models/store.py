@@ -89,6 +89,14 @@ def find_model(reference: str) -> StoredModel:
     )
 
 
+def find_bundled() -> StoredModel:
+    """The model inside the package, which new archives use unless told otherwise."""
+    for model in list_models():
+        if model.bundled:
+            return model
+    raise ModelNotFoundError(f"bundled model: expected one in {BUNDLED}, found none; install llmzip again")
+
+
 def find_by_id(prefix: bytes) -> StoredModel:
     """The model whose id begins with `prefix`, as an archive names it; `ModelNotFoundError` says how to get it."""
     models = list_models()
