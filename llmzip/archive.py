@@ -33,6 +33,9 @@ GROUP_SIZE = 4 << 20
 DEFAULT_LANES = 64
 DEFAULT_WINDOW = 1024
 DEFAULT_OVERLAP_SHARE = 4
+# A chunk begins without context, which costs about as much as a window's beginning: so many windows
+# a chunk keep that small, and chunks small enough to fill the lanes from a megabyte on.
+CHUNK_BYTES_A_TOKEN = 64
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class CompressOptions(DecompressOptions):
 
     Attributes:
         model: name, id or path of the model; None means the bundled one.
-        chunk_size: greatest size of a chunk in bytes; None means 32 KiB.
+        chunk_size: greatest size of a chunk in bytes; None means 64 times the window, at most 32 KiB.
         window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
         overlap: tokens of the text before that a window begins with; None means a quarter of the window.
     """
@@ -152,7 +155,7 @@ class Compressor:
             canary=self._codec.canary(),
         )
         self._writer = FrameWriter(target, header)
-        self._chunk_size = options.chunk_size or DEFAULT_CHUNK_SIZE
+        self._chunk_size = options.chunk_size or min(CHUNK_BYTES_A_TOKEN * header.window, DEFAULT_CHUNK_SIZE)
         self._progress = progress or (lambda raw, archive: None)
         self._pool = ThreadPoolExecutor(options.n_threads)
         self._buffer = bytearray()
