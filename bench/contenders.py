@@ -64,7 +64,7 @@ def opponents() -> Iterator[tuple[Contender, ...]]:
 
 
 def llmzip_with(name: str) -> Contender:
-    """llmzip with a model by name, id or path; `bundled` is the one in the package.
+    """The program itself with a model by name, id or path; `bundled` is the one in the package.
 
     Raises:
         ModelNotFoundError: there is no such model.

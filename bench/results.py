@@ -82,7 +82,10 @@ def _row(bench: str, figure: Figure) -> list[object]:
     date = datetime.now(UTC).isoformat(timespec="seconds")
     spread: list[object] = [""] * 4
     if figure.spread is not None:
-        spread = [figure.spread.repeats, *(f"{x:.6g}" for x in (figure.spread.p20, figure.spread.p50, figure.spread.p80))]
+        spread = [
+            figure.spread.repeats,
+            *(f"{x:.6g}" for x in (figure.spread.p20, figure.spread.p50, figure.spread.p80)),
+        ]
     value = [figure.case, figure.metric, _number(figure.value), figure.unit]
     return [date, commit(), bench, *value, *spread, device(), versions(), command()]
 

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.results import COLUMNS, Figure
+
+
+@pytest.fixture(autouse=True)
+def _known_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "commit", lambda: "abc1234+")
+
+
+def test_header_is_written_once(tmp_path: Path) -> None:
+    """Two calls leave one header and the rows of both, in order."""
+    path = tmp_path / "results.csv"
+    results.append("ratio", [Figure("a", "size", 12, "bytes")], path)
+    results.append("engine", [Figure("b", "ratio", 1.23456789, "")], path)
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row[1:7] for row in rows[1:]] == [
+        ["abc1234+", "ratio", "a", "size", "12", "bytes"],
+        ["abc1234+", "engine", "b", "ratio", "1.23457", ""],
+    ]
+
+
+def test_rows_already_there_stay_byte_for_byte(tmp_path: Path) -> None:
+    """What was in the file is a prefix of what is in it afterwards."""
+    path = tmp_path / "results.csv"
+    results.append("ratio", [Figure("a", "size", 12, "bytes")], path)
+    before = path.read_bytes()
+    results.append("ratio", [Figure("a", "size", 13, "bytes")], path)
+    assert path.read_bytes().startswith(before)
+
+
+def test_timed_figure_fills_the_spread(tmp_path: Path) -> None:
+    """The number of repetitions and three quantiles stand in the row, the median as its value."""
+    path = tmp_path / "results.csv"
+    results.append("engine", [Figure.timed("a", "compress", [2.0, 1.0, 4.0])], path)
+    row = next(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    assert [row[name] for name in ("value", "unit", "repeats", "p20", "p50", "p80")] == [
+        "2",
+        "s",
+        "3",
+        "1.4",
+        "2",
+        "3.2",
+    ]
+
+
+def test_file_of_other_columns_is_refused(tmp_path: Path) -> None:
+    """Rows never go under a header that they do not fit."""
+    path = tmp_path / "results.csv"
+    path.write_text("date,value\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="found date, value"):
+        results.append("ratio", [Figure("a", "size", 12, "bytes")], path)
+    assert path.read_text(encoding="utf-8") == "date,value\n"
+
+
+def test_device_names_cores_and_instructions() -> None:
+    """A row tells on how many cores it was measured, and with which inner loop."""
+    assert results.device().split(", ")[-2] == f"{results.n_cores()} cores"
+    assert results.device().split(", ")[-1] in ("avx512", "avx2", "generic")
