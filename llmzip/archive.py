@@ -7,10 +7,10 @@ of chunks; the size of the input does not matter.
 
 from __future__ import annotations
 
-import builtins
 import functools
 import io
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,12 +25,15 @@ from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
 if TYPE_CHECKING:
     from llmzip.archive_file import ArchiveReader, ArchiveWriter
     from llmzip.codec import Codec, LaneDecoder
-    from llmzip.format import ChunkPlace
+    from llmzip.format import ChunkPlace, ChunkRecord
 
 Progress = Callable[[int, int], None]
 
 GROUP_SIZE = 4 << 20
 DEFAULT_LANES = 64
+# How far decoding runs ahead of what is written: chunks a lane, and bytes.
+LANES_AHEAD = 2
+MAX_HELD = 64 << 20
 DEFAULT_WINDOW = 1024
 DEFAULT_OVERLAP_SHARE = 4
 # A chunk begins without context, which costs about as much as a window's beginning: so many windows
@@ -61,7 +64,9 @@ class DecompressOptions:
     @property
     def n_threads(self) -> int:
         """Threads to use."""
-        return self.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if self.threads:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def n_lanes(self) -> int:
@@ -118,12 +123,12 @@ def open(
     from llmzip.archive_file import ArchiveReader, ArchiveWriter
 
     if mode == "rb":
-        return ArchiveReader(builtins.open(path, "rb"), options or DecompressOptions())
+        return ArchiveReader(Path(path).open("rb"), options or DecompressOptions())
     if mode != "wb":
         raise ValueError(f"mode: expected rb or wb, found {mode!r}")
     if options is not None and not isinstance(options, CompressOptions):
         raise TypeError("options: expected CompressOptions for mode wb")
-    return ArchiveWriter(builtins.open(path, "wb"), options or CompressOptions())
+    return ArchiveWriter(Path(path).open("wb"), options or CompressOptions())
 
 
 def compress_stream(
@@ -156,7 +161,7 @@ class Compressor:
         )
         self._writer = FrameWriter(target, header)
         self._chunk_size = options.chunk_size or min(CHUNK_BYTES_A_TOKEN * header.window, DEFAULT_CHUNK_SIZE)
-        self._progress = progress or (lambda raw, archive: None)
+        self._progress = progress or (lambda _raw, _archive: None)
         self._pool = ThreadPoolExecutor(options.n_threads)
         self._buffer = bytearray()
 
@@ -229,7 +234,8 @@ def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptio
 
     Args:
         source: an archive that can seek.
-        start, stop: as in a slice, both from 0; what lies beyond the end is not there.
+        start: first byte, from 0.
+        stop: first byte no longer wanted; what lies beyond the end is not there.
         options: where to find the model.
     """
     for place, raw in decode_chunks(FrameIndex(source).chunks(start, stop), options):
@@ -240,10 +246,9 @@ def decode_chunks(
     chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
 ) -> Iterator[tuple[ChunkPlace, bytes]]:
     """Decode chunks in lanes and check them; they come back in order, a bounded number ahead."""
-    from llmzip.methods import decompress_zstd
-
-    pending: list[tuple[ChunkPlace, Future[bytes]]] = []
+    pending: deque[tuple[ChunkPlace, Future[bytes]]] = deque()
     decoders: dict[Header, LaneDecoder] = {}
+    n_held = 0
     try:
         for header, place, payload in chunks:
             record = place.record
@@ -251,13 +256,13 @@ def decode_chunks(
                 if header not in decoders:
                     decoders[header] = _lane_decoder(header, options)
                 result = decoders[header].submit(payload, record.raw_length)
-            elif record.method is Method.ZSTD:
-                result = _run(lambda: decompress_zstd(payload, record.raw_length))  # noqa: B023 (called at once)
             else:
-                result = _run(lambda: payload)  # noqa: B023 (called at once)
+                result = _decoded(record, payload)
             pending.append((place, result))
-            if len(pending) >= 2 * options.n_lanes or record.method is not Method.MODEL:
-                yield _checked(*pending.pop(0))
+            n_held += record.raw_length
+            while len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD:
+                n_held -= pending[0][0].record.raw_length
+                yield _checked(*pending.popleft())
         for place, result in pending:
             yield _checked(place, result)
     finally:
@@ -265,10 +270,14 @@ def decode_chunks(
             decoder.close()
 
 
-def _run(work: Callable[[], bytes]) -> Future[bytes]:
+def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:
+    """The bytes of a chunk that needs no model."""
+    from llmzip.methods import decompress_zstd
+
     result: Future[bytes] = Future()
     try:
-        result.set_result(work())
+        raw = decompress_zstd(payload, record.raw_length) if record.method is Method.ZSTD else payload
+        result.set_result(raw)
     except FormatError as error:
         result.set_exception(error)
     return result

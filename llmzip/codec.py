@@ -73,9 +73,7 @@ class Codec:
 
     def __init__(self, artefact: Artefact, windowing: Windowing) -> None:
         if not 0 <= windowing.overlap < windowing.window:
-            raise ConfigError(
-                f"window: expected an overlap below {windowing.window} tokens, found {windowing.overlap}"
-            )
+            raise ConfigError(f"window: expected an overlap below {windowing.window} tokens, found {windowing.overlap}")
         self.artefact = artefact
         self.windowing = windowing
         self.backend = load_backend()
@@ -180,9 +178,7 @@ class Codec:
         safe = np.minimum(np.array(buckets, dtype=np.int32), n_buckets - 1)
         rows = self.backend.member_frequencies(weights, safe, self.bucket_size)
         members = [lane.decode(row) for lane, row in zip(lanes, rows, strict=True)]
-        return [
-            bucket * self.bucket_size + member for bucket, member in zip(buckets, members, strict=True)
-        ]
+        return [bucket * self.bucket_size + member for bucket, member in zip(buckets, members, strict=True)]
 
 
 class Lane:
@@ -223,9 +219,7 @@ class Lane:
         vocabulary = self._codec.artefact.vocabulary
         size = int(vocabulary.offsets[token + 1] - vocabulary.offsets[token]) if token < len(vocabulary) else 0
         if self.error is None and not 0 < size <= self._left:
-            self.error = FormatError(
-                f"model payload: expected a token of 1 to {self._left} bytes, found one of {size}"
-            )
+            self.error = FormatError(f"model payload: expected a token of 1 to {self._left} bytes, found one of {size}")
         self._tokens.append(token)
         self._left -= size
 

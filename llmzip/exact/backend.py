@@ -35,22 +35,41 @@ class Backend(Protocol):
 
     name: str
 
-    def load(self, matrix: QuantisedMatrix) -> Any: ...
-    def quantise_rows(self, x: Floats, limit: int) -> Rows: ...
-    def linear(self, rows: Rows, matrix: Any) -> Floats: ...
-    def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats: ...
-    def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats: ...
-    def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats: ...
-    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> Cache: ...
-    def write_cache(self, cache: Any, layer: int, segments: Segments, k: Floats, v: Floats) -> None: ...
-    def attention(
-        self, cache: Any, layer: int, segments: Segments, q: Floats, scale: float, window: int
-    ) -> Floats: ...
-    def output_weights(self, logits: Floats) -> NDArray[np.int32]: ...
-    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats: ...
-    def member_frequencies(
-        self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int
-    ) -> Floats: ...
+    def load(self, matrix: QuantisedMatrix) -> Any:
+        """Lay out a matrix for `linear`."""
+
+    def quantise_rows(self, x: Floats, limit: int) -> Rows:
+        """Quantise rows to integers of at most `limit`."""
+
+    def linear(self, rows: Rows, matrix: Any) -> Floats:
+        """Multiply quantised rows with a loaded matrix."""
+
+    def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
+        """RMS norm, or layer norm where there is a bias."""
+
+    def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
+        """Rotate the heads of `[R, H * K]`, perhaps in place."""
+
+    def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
+        """Apply the activation to `gate`, times `up` if there is one."""
+
+    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> Cache:
+        """Make an empty cache."""
+
+    def write_cache(self, cache: Any, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
+        """Quantise and keep keys and values `[R, Hk * K]` at their segments' positions."""
+
+    def attention(self, cache: Any, layer: int, segments: Segments, q: Floats, scale: float, window: int) -> Floats:
+        """Attend with queries `[R, H, K]` to their lanes' keys up to their own positions."""
+
+    def output_weights(self, logits: Floats) -> NDArray[np.int32]:
+        """Turn logits into integer weights."""
+
+    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
+        """Share the coder's range among buckets, `[R, n]`."""
+
+    def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
+        """Share the coder's range among the tokens of one bucket a row, `[R, n]`."""
 
 
 def load_backend(name: str | None = None) -> Backend:

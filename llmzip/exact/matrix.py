@@ -50,7 +50,7 @@ class QuantisedMatrix:
         rows = self.q.shape[0]
         if self.q.ndim != 2 or self.q.dtype != np.int8 or self.scale.shape != (rows,):
             raise ModelInvalidError(
-                f"matrix: expected int8 [N, K] with N scales, found {self.q.dtype} {self.q.shape} and {self.scale.shape}"
+                f"matrix: expected int8 [N, K], N scales, found {self.q.dtype} {self.q.shape} and {self.scale.shape}"
             )
         if self.bias is not None and self.bias.shape != (rows,):
             raise ModelInvalidError(f"matrix: expected a bias of shape ({rows},), found {self.bias.shape}")

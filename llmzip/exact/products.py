@@ -30,7 +30,6 @@ _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
 
 
-
 @functools.cache
 def host_instructions() -> str:
     """Which multiply-and-add the loop is built from: `avx512`, `avx2` or `generic`."""
@@ -51,11 +50,11 @@ def product_tile(rows: int) -> Callable[..., None]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
-        typing_context: Any, a: Any, a_stride: Any, b: Any, n_pairs: Any, c: Any, c_stride: Any
+        _typing_context: Any, a: Any, a_stride: Any, b: Any, n_pairs: Any, c: Any, c_stride: Any
     ) -> tuple[Any, Callable[..., Any]]:
         signature = types.void(a, a_stride, b, n_pairs, c, c_stride)
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             *operands, c, c_stride = arguments
             tile_builder = _TileBuilder(builder, rows, host_instructions())
             tile_builder.store(tile_builder.sums(*operands), c, c_stride)
@@ -75,7 +74,7 @@ def scaled_tile(rows: int) -> Callable[..., None]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def tile(
-        typing_context: Any,
+        _typing_context: Any,
         a: Any,
         a_stride: Any,
         b: Any,
@@ -87,7 +86,7 @@ def scaled_tile(rows: int) -> Callable[..., None]:
     ) -> tuple[Any, Callable[..., Any]]:
         signature = types.void(a, a_stride, b, n_pairs, c, c_stride, row_scale, column_scale)
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             *operands, c, c_stride, row_scale, column_scale = arguments
             tile_builder = _TileBuilder(builder, rows, host_instructions())
             scaled = tile_builder.scale(tile_builder.sums(*operands), row_scale, column_scale)

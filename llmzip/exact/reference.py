@@ -7,8 +7,6 @@ numbers a row, float64) operation at a time, in the written order. ARITHMETIC.md
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,7 +61,8 @@ def rms_norm(x: Floats, weight: Floats, eps: float) -> Floats:
     scale = rows.scale.astype(np.float64)
     mean = (scale * scale) * (squares.astype(np.float64) / np.float64(x.shape[1]))
     inverse = (1.0 / np.sqrt(mean + np.float64(np.float32(eps)))).astype(np.float32)
-    return (x * inverse[:, None]) * weight[None, :]
+    y: Floats = (x * inverse[:, None]) * weight[None, :]
+    return y
 
 
 def layer_norm(x: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
@@ -82,7 +81,8 @@ def rotate(x: Floats, cos: Floats, sin: Floats) -> Floats:
 
     Args:
         x: float32 `[R, H, K]`.
-        cos, sin: `[R, rotary_width / 2]`; channels beyond `rotary_width` pass unchanged.
+        cos: `[R, rotary_width / 2]`; channels beyond `rotary_width` pass unchanged.
+        sin: likewise.
 
     Source: ARITHMETIC.md, section 4.4.
     """
@@ -98,7 +98,8 @@ def exp_weights(distance: Floats) -> NDArray[np.int32]:
     Source: ARITHMETIC.md, section 4.5.
     """
     steps = np.rint(np.minimum(distance * LOG2_E_STEPS, EXP_LIMIT)).astype(np.int32)
-    return tables.exp2_table()[steps & (tables.EXP_STEPS - 1)] >> (steps >> 10)
+    weights: NDArray[np.int32] = tables.exp2_table()[steps & (tables.EXP_STEPS - 1)] >> (steps >> 10)
+    return weights
 
 
 def silu(x: Floats) -> Floats:
@@ -119,33 +120,26 @@ def gelu(x: Floats) -> Floats:
     index = place.astype(np.int32)
     fraction = place - index.astype(np.float32)
     phi = table[index] + (table[index + 1] - table[index]) * fraction
-    return x * np.where(x < 0, np.float32(1) - phi, phi)
+    y: Floats = x * np.where(x < 0, np.float32(1) - phi, phi)
+    return y
 
 
 def _times_sigmoid(x: Floats, u: Floats) -> Floats:
     e = exp_weights(np.abs(u)).astype(np.float32) * np.float32(2.0**-24)
-    return np.where(u < 0, x * e, x) / (np.float32(1) + e)
+    y: Floats = np.where(u < 0, x * e, x) / (np.float32(1) + e)
+    return y
 
 
 ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu}
 
 
-@dataclass(frozen=True)
-class HeadCache:
-    """Keys and values of one layer in one lane: int16 `[S, Hk, K]` with a scale a head."""
-
-    k: Rows
-    v: Rows
-
-
-def attention(
-    q: Floats, keys: Rows, values: Rows, position: int, scale: float, window: int
-) -> Floats:
+def attention(q: Floats, keys: Rows, values: Rows, position: int, scale: float, window: int) -> Floats:
     """One query row of every head of one key head's group, over the keys up to its position.
 
     Args:
         q: float32 `[G, K]`, rotated.
-        keys, values: the head's cache, `[S, K]` each, S > position.
+        keys: the head's cache, `[S, K]`, S > position.
+        values: likewise.
         position: index of the query's own key.
         scale: what scores are multiplied by.
         window: how many latest keys are seen, or 0 for all.
@@ -165,7 +159,8 @@ def attention(
     mixed = quantise_rows(weights.astype(np.float32) * values.scale[None, seen], ATTENTION_LIMIT)
     sums = mixed.q.astype(np.int64) @ values.q[seen].astype(np.int64)
     factor = mixed.scale.astype(np.float64) / weights.sum(axis=1, dtype=np.int64).astype(np.float64)
-    return sums.astype(np.float32) * factor.astype(np.float32)[:, None]
+    y: Floats = sums.astype(np.float32) * factor.astype(np.float32)[:, None]
+    return y
 
 
 def output_weights(logits: Floats) -> NDArray[np.int32]:
@@ -192,7 +187,7 @@ def frequencies(weights: Integers) -> Integers:
     """
     n_rows, n = weights.shape
     total = (1 << FREQUENCY_BITS) - n
-    shares = weights * total // weights.sum(axis=1, keepdims=True)
+    shares: Integers = weights * total // weights.sum(axis=1, keepdims=True)
     greatest = weights.argmax(axis=1)
     shares[np.arange(n_rows), greatest] += total - shares.sum(axis=1)
     return shares

@@ -141,4 +141,6 @@ class ModelSpec:
                 local_layers=local_layers,
             )
         except (TypeError, ValueError, AttributeError) as error:
-            raise ModelInvalidError(f"model spec: expected a JSON object of ModelSpec's fields, found {error}") from error
+            raise ModelInvalidError(
+                f"model spec: expected a JSON object of ModelSpec's fields, found {error}"
+            ) from error

@@ -25,7 +25,6 @@ from llmzip.exact.transformer import Parameters
 from llmzip.format.limits import ARITHMETIC_VERSION
 from llmzip.tokens.vocabulary import Vocabulary
 
-
 SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE = "spec.json", "tensors.safetensors", "tokenizer.json"
 
 
@@ -133,7 +132,7 @@ def artefact_id(spec_text: str, tokenizer_json: str, tensors: Mapping[str, NDArr
     """SHA-256 over the parts, each under its name and length. Source: ARITHMETIC.md, section 8."""
     digest = hashlib.sha256()
 
-    def add(name: str, kind: str, content: bytes | memoryview) -> None:
+    def add(name: str, kind: str, content: bytes) -> None:
         head = json.dumps([name, kind, len(content)], separators=(",", ":")).encode()
         digest.update(len(head).to_bytes(4, "little") + head)
         digest.update(content)
@@ -143,7 +142,7 @@ def artefact_id(spec_text: str, tokenizer_json: str, tensors: Mapping[str, NDArr
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        add(name, f"{array.dtype.name}{list(array.shape)}", memoryview(little.reshape(-1).view(np.uint8)))
+        add(name, f"{array.dtype.name}{list(array.shape)}", little.tobytes())
     return digest.hexdigest()
 
 
@@ -168,10 +167,10 @@ def _from_tensors(tensors: Mapping[str, NDArray[Any]], settings: Settings) -> tu
         for name in names
     }
     parts = {f"{name}.{part}" for name in names for part in ("q", "scale", "bias")}
-    vectors = {name: array for name, array in tensors.items() if name not in parts and not name.startswith("vocabulary.")}
-    vocabulary = Vocabulary(
-        tensors["vocabulary.bytes"], tensors["vocabulary.offsets"], tensors["vocabulary.byte_ids"]
-    )
+    vectors = {
+        name: array for name, array in tensors.items() if name not in parts and not name.startswith("vocabulary.")
+    }
+    vocabulary = Vocabulary(tensors["vocabulary.bytes"], tensors["vocabulary.offsets"], tensors["vocabulary.byte_ids"])
     if len(vocabulary) != settings.model.vocab_size:
         raise ModelInvalidError(
             f"vocabulary: expected {settings.model.vocab_size} pieces as the spec says, found {len(vocabulary)}"

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from llmzip.exact.backend import load_backend
 from llmzip.exact.matrix import SMALLEST, QuantisedMatrix, quantise_matrix
-from llmzip.exact.spec import ModelSpec
 from llmzip.exact.transformer import Parameters, Probe, Segment, Transformer
 from llmzip.models.artefact import Settings, save_artefact
 from llmzip.models.convert.float_model import FloatModel
@@ -106,7 +105,7 @@ def quantise(model: FloatModel, settings: Settings, scales: Scales) -> Parameter
         name, kind = full_name.rsplit(".", 1)
         tensor = model.tensors[full_name]
         if tensor.ndim == 2 and name != "positions":
-            bias = model.tensors[name + ".bias"] if name + ".bias" in model.tensors else None
+            bias = model.tensors.get(name + ".bias")
             matrices[name] = _matrix(name, tensor, bias, scales, settings.limit(name))
         elif name == "positions":
             vectors[name] = tensor
