@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from llmzip.exact import cpu_ops, tables
 from llmzip.exact.backend import Floats, Segments
-from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix, Rows
+from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import ModelSpec
 
 _KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 _NO_FLOATS = np.empty(0, dtype=np.float32)
-_WIDE_TERMS = 2048
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class PackedMatrix:
     @property
     def wide(self) -> bool:
         """Whether a sum of products may leave int32."""
-        return self.limit == TWO_LIMBS and 2 * self.packed.shape[1] > _WIDE_TERMS
+        return self.limit * ONE_LIMB * 2 * self.packed.shape[1] >= 2**31
 
 
 class CpuCache:

@@ -178,7 +178,7 @@ def frequencies(weights: Integers) -> Integers:
     symbol one more, so that all frequencies are positive and sum to 2**24.
 
     Args:
-        weights: int64 `[R, n]`, non-negative, each row with a positive sum below 2**38.
+        weights: int64 `[R, n]`, each from 0 to 2**38, each row with a positive sum.
 
     Returns:
         int64 `[R, n]`, each row with the sum `2**24 - n`.

@@ -23,6 +23,7 @@ from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix
 from llmzip.exact.spec import ModelSpec
 from llmzip.exact.transformer import Parameters
 from llmzip.format.limits import ARITHMETIC_VERSION
+from llmzip.models.convert.float_model import tensor_shape
 from llmzip.tokens.vocabulary import Vocabulary
 
 SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE = "spec.json", "tensors.safetensors", "tokenizer.json"
@@ -124,6 +125,7 @@ def load_artefact(folder: Path) -> Artefact:
         parameters, vocabulary = _from_tensors(tensors, settings)
     except KeyError as error:
         raise ModelInvalidError(f"artefact {folder}: expected the tensor {error.args[0]}, found none") from error
+    _check_parameters(parameters, settings.model)
     identity = artefact_id(spec_text, tokenizer_json, tensors)
     return Artefact(identity, settings, parameters, vocabulary, tokenizer_json)
 
@@ -176,3 +178,44 @@ def _from_tensors(tensors: Mapping[str, NDArray[Any]], settings: Settings) -> tu
             f"vocabulary: expected {settings.model.vocab_size} pieces as the spec says, found {len(vocabulary)}"
         )
     return Parameters(matrices, vectors), vocabulary
+
+
+def _check_parameters(parameters: Parameters, spec: ModelSpec) -> None:
+    """Refuse parameters that the spec's transformer cannot run on, or that are out of range."""
+    matrices, vectors = _expected_names(spec)
+    for name in matrices:
+        matrix = parameters.matrices.get(name)
+        shape = tensor_shape(spec, f"{name}.weight")
+        if matrix is None or matrix.q.shape != shape:
+            raise ModelInvalidError(f"matrix {name}: expected shape {shape}, found {matrix and matrix.q.shape}")
+        if matrix.q.min() < -ONE_LIMB or not _is_sound(matrix.scale) or matrix.scale.min() <= 0:
+            raise ModelInvalidError(f"matrix {name}: expected int8 from -127 and positive float32 scales")
+        if matrix.bias is not None and not _is_sound(matrix.bias):
+            raise ModelInvalidError(f"matrix {name}: expected a bias of finite float32 numbers")
+    for name in vectors:
+        vector = parameters.vectors.get(name)
+        shape = tensor_shape(spec, name if name.endswith(".bias") else f"{name}.weight")
+        if vector is None or vector.shape != shape or not _is_sound(vector):
+            raise ModelInvalidError(
+                f"tensor {name}: expected {shape} finite float32 numbers, "
+                f"found {'none' if vector is None else f'{vector.dtype} {vector.shape}'}"
+            )
+
+
+def _is_sound(array: NDArray[Any]) -> bool:
+    return array.dtype == np.float32 and bool(np.isfinite(array).all())
+
+
+def _expected_names(spec: ModelSpec) -> tuple[list[str], list[str]]:
+    """The matrices and vectors that a transformer of this spec reads."""
+    matrices = ["embed"] if spec.tied_head else ["embed", "head"]
+    norms = ["final_norm"]
+    kinds = ["q", "k", "v", "o", "up", "down"] + ["gate"] * (spec.mlp == "gated")
+    layer_norms = ["attention_norm", "mlp_norm"]
+    layer_norms += ["post_attention_norm", "post_mlp_norm"] * spec.sandwich_norms
+    for layer in range(spec.n_layers):
+        matrices += [f"layers.{layer}.{kind}" for kind in kinds]
+        norms += [f"layers.{layer}.{norm}" for norm in layer_norms]
+    vectors = norms + [f"{norm}.bias" for norm in norms] * (spec.norm == "layer")
+    vectors += [f"layers.{layer}.{side}_norm" for layer in range(spec.n_layers) for side in "qk"] * spec.qk_norm
+    return matrices, vectors + ["positions"] * spec.learned_positions

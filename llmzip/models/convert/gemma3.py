@@ -43,7 +43,7 @@ def spec(settings: Settings) -> ModelSpec:
         bos_id=settings.bos_id(),
         norm_eps=settings.number("rms_norm_eps"),
         activation=settings.activation("hidden_activation"),
-        attention_scale=settings.number("query_pre_attn_scalar") ** -0.5,
+        attention_scale=1 / math.sqrt(settings.number("query_pre_attn_scalar")),
         embedding_scale=float(np.float32(math.sqrt(width))),
         rotary_width=head_width,
         rotary_base=float(wide["rope_theta"]),

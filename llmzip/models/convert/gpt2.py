@@ -5,6 +5,8 @@ Its checkpoints hold matrices as `[columns in, rows out]`, and queries, keys and
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +38,7 @@ def spec(settings: Settings) -> ModelSpec:
         norm_eps=settings.number("layer_norm_epsilon"),
         mlp="plain",
         activation=settings.activation("activation_function"),
-        attention_scale=(width // heads) ** -0.5,
+        attention_scale=1 / math.sqrt(width // heads),
         learned_positions=True,
         tied_head=bool(settings.get("tie_word_embeddings", True)),
     )

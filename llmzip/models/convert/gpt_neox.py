@@ -5,6 +5,8 @@ Its checkpoints hold queries, keys and values in one matrix, head after head: th
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def spec(settings: Settings) -> ModelSpec:
         norm_eps=settings.number("layer_norm_eps"),
         mlp="plain",
         activation=settings.activation("hidden_act"),
-        attention_scale=head_width**-0.5,
+        attention_scale=1 / math.sqrt(head_width),
         rotary_width=int(head_width * share),
         rotary_base=float(rotary["rope_theta"]),
         rotary_scaling=settings.rotary_scaling(rotary),

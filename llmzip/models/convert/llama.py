@@ -5,6 +5,8 @@ RMS norms, rotated halves of each head, grouped keys and values, a gated MLP, no
 
 from __future__ import annotations
 
+import math
+
 from llmzip.exact.spec import ModelSpec
 from llmzip.models.convert.float_model import Recipe, copy_of
 from llmzip.models.convert.settings import Settings
@@ -38,7 +40,7 @@ def gated_spec(settings: Settings, *, qk_norm: bool = False) -> ModelSpec:
         bos_id=settings.bos_id(),
         norm_eps=settings.number("rms_norm_eps"),
         activation=settings.activation("hidden_act"),
-        attention_scale=head_width**-0.5,
+        attention_scale=1 / math.sqrt(head_width),
         rotary_width=head_width,
         rotary_base=float(rotary["rope_theta"]),
         rotary_scaling=settings.rotary_scaling(rotary),
