@@ -94,7 +94,8 @@ def _pretrained(spec: ModelSpec, source: Path) -> Any:
         raise ConfigError(f"float model {source}: expected the spec of the artefact, found that of another model")
     state = {llama_name(name): torch.tensor(tensor) for name, tensor in found.tensors.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or set(missing) - {"lm_head.weight"}:
+    tied = {"lm_head.weight"} if spec.tied_head else set()
+    if unexpected or set(missing) - tied:
         raise ConfigError(f"float model {source}: expected a Llama's tensors, found others: {[*missing, *unexpected]}")
     return model
 

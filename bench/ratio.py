@@ -18,7 +18,7 @@ from pathlib import Path
 from bench import results
 from bench.contenders import BUNDLED, Contender, llmzip_with, opponents
 from bench.results import Figure
-from llmzip.errors import ExactnessError, LlmzipError
+from llmzip.errors import ExactnessError, LlmzipError, ModelNotFoundError
 
 HEADER = (
     "| compressor | bytes | bits per byte | with the model | compress, s | decompress, s |",
@@ -90,7 +90,11 @@ def smallest(variants: Sequence[Contender], raw: bytes) -> Measurement:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = _parse(arguments)
-    contenders = [*opponents(), *((llmzip_with(name),) for name in chosen.models.split(",") if name)]
+    try:
+        contenders = [*opponents(), *((llmzip_with(name),) for name in chosen.models.split(",") if name)]
+    except ModelNotFoundError as error:
+        print(f"ratio: {error}", file=sys.stderr)
+        return 1
     failed = False
     for path in chosen.paths:
         raw = _read(path, chosen.limit)

@@ -53,3 +53,10 @@ def test_failure_is_not_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "broken" in output.err
     cases = {row["case"] for row in csv.DictReader(target.read_text(encoding="utf-8").splitlines())}
     assert cases == {"input[:10]: stored", "input[:10]: with model"}
+
+
+def test_unknown_model_ends_before_any_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that is not there is said at once, not after the opponents' minutes."""
+    assert ratio.main([str(tmp_path / "missing"), "--models", "no-such-model"]) == 1
+    output = capsys.readouterr()
+    assert (output.out, output.err.startswith("ratio: model no-such-model: expected one of")) == ("", True)
