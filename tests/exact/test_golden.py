@@ -1,0 +1,33 @@
+"""What the engine computes for made models, pinned: it must be the same on every machine and backend, for ever."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmzip.exact.backend import load_backend
+from llmzip.exact.spec import ModelSpec
+from llmzip.exact.transformer import Segment, Transformer
+
+GOLDEN = {
+    "llama": "82c806a8dc2aa4f45ef1fd5192e5080196c379bf494c016676323ded01627d65",
+    "llama3-untied": "98e9d1e732fd3d53b162ecb247992f1275f2f96f30e10730216c165e6a14e327",
+    "qwen3": "07c7acc3025cde078299b774c50713da02578a6cd722bae059830940ca7ea2d1",
+    "gpt_neox": "7b658ce4cae8ac4a5772dd9a641ef4ce6c7c06ccf9ad959f1e1dea7521169b98",
+    "gpt2": "2404cb2834bca01dd5b9baf1b7698301dbcbdcb2c6648d8b2bb49856df3c7d58",
+    "gemma3": "68a6c431d495694edb1148234ebf542433de24f517bf66e6c7fb0fbdf2246bcb",
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_output_weights_are_the_pinned_ones(variant: ModelSpec, backend: str, make_parameters: Any) -> None:
+    """SHA-256 of the weights after each of 40 tokens, for every variant of the transformer."""
+    model = Transformer(variant, make_parameters(variant), load_backend(backend))
+    tokens = (np.arange(40) ** 2 % 83).astype(np.int32)
+    logits = model.logits(model.hidden(model.new_cache(1, 40), [Segment(0, 0, tokens)]))
+    weights = model.backend.output_weights(logits)
+    digest = hashlib.sha256(weights.astype("<i4").tobytes()).hexdigest()
+    assert digest == GOLDEN[variant.family]
