@@ -16,7 +16,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmzip.archive import CompressOptions, DecompressOptions, compress, decompress, open
+    from llmzip.archive import CompressOptions, DecompressOptions, compress, decompress
+    from llmzip.archive_file import open
     from llmzip.errors import ConfigError, ExactnessError, FormatError, LlmzipError, ModelError
 
 __version__ = "0.1.0"
@@ -35,14 +36,20 @@ __all__ = [
     "open",
 ]
 
-_ARCHIVE_NAMES = frozenset({"CompressOptions", "DecompressOptions", "compress", "decompress", "open"})
+_MODULES = {
+    "CompressOptions": "llmzip.archive",
+    "DecompressOptions": "llmzip.archive",
+    "compress": "llmzip.archive",
+    "decompress": "llmzip.archive",
+    "open": "llmzip.archive_file",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from the module that defines it."""
     if name not in __all__:
         raise AttributeError(f"module 'llmzip' has no attribute {name!r}")
-    module = importlib.import_module("llmzip.archive" if name in _ARCHIVE_NAMES else "llmzip.errors")
+    module = importlib.import_module(_MODULES.get(name, "llmzip.errors"))
     return getattr(module, name)
 
 

@@ -1,7 +1,7 @@
 """Archives from bytes and back: joins the chunk codec and the container.
 
-`compress` and `decompress` for bytes, `compress_stream` and `decompress_stream` for files and pipes,
-`open` for an archive as a file object. Memory is bounded by the model, its lanes, and a few groups
+`compress` and `decompress` for bytes, `compress_stream` and `decompress_stream` for files and pipes; `open`,
+for an archive as a file object, is in `archive_file`. Memory is bounded by the model, its lanes, and a few groups
 of chunks; the size of the input does not matter.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.chunking import DEFAULT_CHUNK_SIZE, split
 from llmzip.errors import ConfigError, FormatError, ModelMismatchError
@@ -23,7 +23,6 @@ from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
 
 if TYPE_CHECKING:
-    from llmzip.archive_file import ArchiveReader, ArchiveWriter
     from llmzip.codec import Codec, LaneDecoder
     from llmzip.format import ChunkPlace, ChunkRecord
 
@@ -112,23 +111,6 @@ def decompress(archive: bytes, options: DecompressOptions | None = None) -> byte
     target = io.BytesIO()
     decompress_stream(io.BytesIO(archive), target, options or DecompressOptions())
     return target.getvalue()
-
-
-def open(
-    path: str | os.PathLike[str],
-    mode: Literal["rb", "wb"] = "rb",
-    options: CompressOptions | DecompressOptions | None = None,
-) -> ArchiveReader | ArchiveWriter:
-    """Open an archive as a file of its content: readable and seekable (`rb`), or writable (`wb`)."""
-    from llmzip.archive_file import ArchiveReader, ArchiveWriter
-
-    if mode == "rb":
-        return ArchiveReader(Path(path).open("rb"), options or DecompressOptions())
-    if mode != "wb":
-        raise ValueError(f"mode: expected rb or wb, found {mode!r}")
-    if options is not None and not isinstance(options, CompressOptions):
-        raise TypeError("options: expected CompressOptions for mode wb")
-    return ArchiveWriter(Path(path).open("wb"), options or CompressOptions())
 
 
 def compress_stream(

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from llmzip.archive import CompressOptions, Compressor, DecompressOptions, read_range
 from llmzip.format import FrameIndex
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+def open(
+    path: str | os.PathLike[str],
+    mode: Literal["rb", "wb"] = "rb",
+    options: CompressOptions | DecompressOptions | None = None,
+) -> ArchiveReader | ArchiveWriter:
+    """Open an archive as a file of its content: readable and seekable (`rb`), or writable (`wb`)."""
+    if mode == "rb":
+        return ArchiveReader(Path(path).open("rb"), options or DecompressOptions())
+    if mode != "wb":
+        raise ValueError(f"mode: expected rb or wb, found {mode!r}")
+    if options is not None and not isinstance(options, CompressOptions):
+        raise TypeError("options: expected CompressOptions for mode wb")
+    return ArchiveWriter(Path(path).open("wb"), options or CompressOptions())
 
 
 class ArchiveReader(io.RawIOBase):

@@ -34,7 +34,7 @@ class PackedMatrix:
     @property
     def wide(self) -> bool:
         """Whether a sum of products may leave int32."""
-        return self.limit * ONE_LIMB * 2 * self.packed.shape[1] >= 2**31
+        return bool(self.limit * ONE_LIMB * 2 * self.packed.shape[1] >= 2**31)
 
 
 class CpuCache:
