@@ -228,7 +228,7 @@ def decode_chunks(
     chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
 ) -> Iterator[tuple[ChunkPlace, bytes]]:
     """Decode chunks in lanes and check them; they come back in order, a bounded number ahead."""
-    pending: deque[tuple[ChunkPlace, Future[bytes]]] = deque()
+    pending: deque[tuple[ChunkPlace, bytes, Future[bytes]]] = deque()
     decoders: dict[Header, LaneDecoder] = {}
     n_held = 0
     try:
@@ -240,13 +240,13 @@ def decode_chunks(
                 result = decoders[header].submit(payload, record.raw_length)
             else:
                 result = _decoded(record, payload)
-            pending.append((place, result))
+            pending.append((place, payload, result))
             n_held += record.raw_length
             while len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD:
                 n_held -= pending[0][0].record.raw_length
                 yield _checked(*pending.popleft())
-        for place, result in pending:
-            yield _checked(place, result)
+        while pending:
+            yield _checked(*pending.popleft())
     finally:
         for decoder in decoders.values():
             decoder.close()
@@ -265,12 +265,12 @@ def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:
     return result
 
 
-def _checked(place: ChunkPlace, result: Future[bytes]) -> tuple[ChunkPlace, bytes]:
+def _checked(place: ChunkPlace, payload: bytes, result: Future[bytes]) -> tuple[ChunkPlace, bytes]:
     try:
         raw = result.result()
     except FormatError as error:
         raise type(error)(f"chunk: {error}", offset=place.offset) from error
-    place.record.verify(raw, place.offset)
+    place.record.verify(raw, payload, place.offset)
     return place, raw
 
 

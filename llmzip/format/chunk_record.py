@@ -42,7 +42,8 @@ class ChunkRecord:
         method: how the payload is coded.
         raw_length: bytes that the chunk decodes to; 0 only in the one record of an empty archive.
         payload_length: bytes of payload; equal to `raw_length` for a stored chunk, else smaller.
-        check: low 3 bytes of the CRC-32 of the raw bytes, little-endian.
+        check: low 3 bytes of the CRC-32 of the raw bytes, and of the payload behind them unless the chunk is
+            stored, little-endian.
     """
 
     method: Method
@@ -61,9 +62,9 @@ class ChunkRecord:
             raise ValueError(f"expected a payload under {self.raw_length} bytes, found {self.payload_length}")
 
     @classmethod
-    def of(cls, method: Method, raw: bytes, payload_length: int) -> ChunkRecord:
-        """Make the record of a chunk."""
-        return cls(method, len(raw), payload_length, chunk_check(raw))
+    def of(cls, method: Method, raw: bytes, payload: bytes) -> ChunkRecord:
+        """Make the record of a chunk; the payload of a stored one is `raw`."""
+        return cls(method, len(raw), len(payload), chunk_check(method, raw, payload))
 
     def pack(self) -> bytes:
         """Write the record without its payload."""
@@ -77,11 +78,12 @@ class ChunkRecord:
         """Count the bytes of record and payload."""
         return len(self.pack()) + self.payload_length
 
-    def verify(self, raw: bytes, offset: int) -> None:
-        """Compare decoded bytes with the record.
+    def verify(self, raw: bytes, payload: bytes, offset: int) -> None:
+        """Compare decoded bytes, and what they were decoded from, with the record.
 
         Args:
             raw: what the payload decoded to.
+            payload: as it was read.
             offset: position of the record, for the error.
 
         Raises:
@@ -96,7 +98,7 @@ class ChunkRecord:
                 need=self.raw_length,
                 have=len(raw),
             )
-        computed = chunk_check(raw)
+        computed = chunk_check(self.method, raw, payload)
         if computed != self.check:
             raise ChecksumError.differs("chunk check", offset, self.check, computed)
 
@@ -133,13 +135,18 @@ def read_record(reader: ByteReader, *, single: bool = False) -> ChunkRecord | Tr
     return ChunkRecord(method, value, payload_length, reader.read(CHECK_SIZE, "chunk check"))
 
 
-def chunk_check(raw: bytes) -> bytes:
-    """Give the low 3 bytes of the CRC-32 of `raw`.
+def chunk_check(method: Method, raw: bytes, payload: bytes) -> bytes:
+    """Give the low 3 bytes of the CRC-32 of `raw`, followed by `payload` unless that is `raw` itself.
 
-    >>> chunk_check(b"123456789").hex()
+    The last bits of a coded payload may decide nothing: with the raw bytes alone, damage there would pass.
+
+    >>> chunk_check(Method.STORED, b"123456789", b"123456789").hex()
     '2639f4'
     """
-    return (zlib.crc32(raw) & 0xFFFFFF).to_bytes(CHECK_SIZE, "little")
+    crc = zlib.crc32(raw)
+    if method is not Method.STORED:
+        crc = zlib.crc32(payload, crc)
+    return (crc & 0xFFFFFF).to_bytes(CHECK_SIZE, "little")
 
 
 def stored_record_size(raw_length: int) -> int:

@@ -72,7 +72,7 @@ class FrameWriter:
             self._write(Trailer(tuple(self._points), digest).pack())
             return
         if self._held is None:
-            self._held = ChunkRecord.of(Method.STORED, b"", 0), b""
+            self._held = ChunkRecord.of(Method.STORED, b"", b""), b""
         if self._held[0].method is not Method.MODEL:
             self._header = self._header.without_model()
         self._release(single=True)
@@ -257,7 +257,7 @@ def check_method(record: ChunkRecord, header: Header, offset: int) -> None:
 def _smallest(method: Method, raw: bytes, payload: bytes) -> tuple[ChunkRecord, bytes]:
     """Make the record, or that of a stored chunk where this is no longer: the bound of SPEC.md, section 8."""
     if method is not Method.STORED and len(payload) < len(raw):
-        record = ChunkRecord.of(method, raw, len(payload))
+        record = ChunkRecord.of(method, raw, payload)
         if record.size < stored_record_size(len(raw)):
             return record, payload
-    return ChunkRecord.of(Method.STORED, raw, len(raw)), raw
+    return ChunkRecord.of(Method.STORED, raw, raw), raw

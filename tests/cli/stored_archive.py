@@ -59,7 +59,7 @@ def decompress_stream(source: BinaryIO, target: BinaryIO, options: DecompressOpt
     assert options
     for frame in read_frames(source):
         for place, payload in frame.chunks():
-            place.record.verify(payload, place.offset)
+            place.record.verify(payload, payload, place.offset)
             frame.update_digest(payload)
             target.write(payload)
             if progress:

@@ -77,12 +77,14 @@ def test_a_trailer_mark_gives_its_number_of_entries() -> None:
 
 def test_decoded_bytes_are_compared_with_length_and_check() -> None:
     """Other bytes, or another number of them, are refused with the record's offset."""
-    record = ChunkRecord.of(Method.MODEL, b"hello", 2)
-    record.verify(b"hello", 40)
+    record = ChunkRecord.of(Method.MODEL, b"hello", b"ab")
+    record.verify(b"hello", b"ab", 40)
     with pytest.raises(FormatError) as length:
-        record.verify(b"hell", 40)
+        record.verify(b"hell", b"ab", 40)
     with pytest.raises(ChecksumError) as check:
-        record.verify(b"jello", 40)
+        record.verify(b"jello", b"ab", 40)
+    with pytest.raises(ChecksumError):
+        record.verify(b"hello", b"ac", 40)
     assert (length.value.need, length.value.have, length.value.offset) == (5, 4, 40)
     assert (check.value.need, check.value.offset) == (record.check, 40)
 

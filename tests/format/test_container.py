@@ -36,7 +36,7 @@ def _content(blob: bytes) -> bytes:
     for frame in read_frames(io.BytesIO(blob)):
         for place, payload in frame.chunks():
             assert place.raw_offset == len(content)
-            place.record.verify(payload, place.offset)
+            place.record.verify(payload, payload, place.offset)
             frame.update_digest(payload)
             content += payload
         frame.check_digest()
