@@ -176,8 +176,8 @@ def small_archive(tiny_home: Path, sample_text: bytes) -> Iterator[bytes]:
     """A few hundred bytes: model chunks with a stored one between them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMZIP_HOME", str(tiny_home))
-        content = sample_text[:200] + RANDOM[:200] + sample_text[1000:1200]
-        yield compress(content, dataclasses.replace(OPTIONS, chunk_size=200))
+        content = sample_text[:120] + RANDOM[:120] + sample_text[1000:1120]
+        yield compress(content, dataclasses.replace(OPTIONS, chunk_size=120))
 
 
 def test_every_truncation_is_an_error(archive: bytes) -> None:
