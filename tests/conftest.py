@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def sample_text() -> bytes:
 def tiny_home(tmp_path_factory: pytest.TempPathFactory, sample_text: bytes) -> Path:
     """A data directory with one model, `tiny`: bigrams of source text, and a layer that stirs in what came before."""
     home = tmp_path_factory.mktemp("home")
-    tokenizer_json = _train_tokenizer(sample_text.decode())
+    tokenizer_json = _train_tokenizer(sample_text.decode(), TINY_SPEC.vocab_size)
     model = FloatModel(TINY_SPEC, _bigram_tensors(tokenizer_json, sample_text), tokenizer_json, "none", "made here")
     folder = home / "models" / "tiny"
     folder.mkdir(parents=True)
@@ -76,13 +76,19 @@ def tiny_artefact(tiny_home: Path) -> Artefact:
     return load_artefact(tiny_home / "models" / "tiny")
 
 
-def _train_tokenizer(text: str) -> str:
+@pytest.fixture(scope="session")
+def train_tokenizer(sample_text: bytes) -> Callable[[int], str]:
+    """Train a byte-level BPE of so many tokens on `sample_text`; token 0 is special."""
+    return lambda vocab_size: _train_tokenizer(sample_text.decode(), vocab_size)
+
+
+def _train_tokenizer(text: str, vocab_size: int) -> str:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=TINY_SPEC.vocab_size,
+        vocab_size=vocab_size,
         special_tokens=["<|endoftext|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
