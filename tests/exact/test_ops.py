@@ -96,15 +96,17 @@ def test_linear(shape: tuple[int, int, int], limit: int, with_bias: bool) -> Non
     assert _same(CPU.linear(CPU.quantise_rows(x, limit), CPU.load(matrix)), expected)
 
 
-@pytest.mark.parametrize("n_terms", [2047, 2048, 2049, 2064, 2066, 4097, 6200])
-def test_linear_beyond_int32(n_terms: int) -> None:
-    """Sums of two limbs that leave int32 are whole integers, rounded once, with like signs and cancelling ones."""
+@pytest.mark.parametrize(
+    ("n_terms", "limit"), [(n, TWO_LIMBS) for n in (2047, 2048, 2049, 2064, 2066, 4097, 6200)] + [(133_200, ONE_LIMB)]
+)
+def test_linear_beyond_int32(n_terms: int, limit: int) -> None:
+    """Sums that leave int32 are whole integers, rounded once, with like signs and cancelling ones."""
     signs = np.ones((3, n_terms), np.float32)
     signs[1, n_terms // 2 :] = -1
     signs[2, -1] = -1
-    matrix = QuantisedMatrix(*quantise_matrix(np.ones((17, n_terms), np.float32)), None, TWO_LIMBS)
-    found = CPU.linear(CPU.quantise_rows(signs, TWO_LIMBS), CPU.load(matrix))
-    assert _same(found, REFERENCE.linear(REFERENCE.quantise_rows(signs, TWO_LIMBS), matrix))
+    matrix = QuantisedMatrix(*quantise_matrix(np.ones((17, n_terms), np.float32)), None, limit)
+    found = CPU.linear(CPU.quantise_rows(signs, limit), CPU.load(matrix))
+    assert _same(found, REFERENCE.linear(REFERENCE.quantise_rows(signs, limit), matrix))
     assert abs(float(found[0, 16]) / n_terms - 1) < 1e-6
 
 
