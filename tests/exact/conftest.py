@@ -14,7 +14,7 @@ from llmzip.exact.spec import ModelSpec, RotaryScaling
 from llmzip.exact.transformer import Parameters
 from llmzip.models.artefact import Settings
 from llmzip.models.convert.float_model import FloatModel, tensor_shape
-from llmzip.models.quantise import TWO_LIMB_MATRICES, quantise
+from llmzip.models.quantise import quantise
 
 Floats = NDArray[np.float32]
 MakeParameters = Callable[[ModelSpec], Parameters]
@@ -32,6 +32,8 @@ SIZES: dict[str, Any] = {
     "rotary_width": 6,
     "attention_scale": 0.4375,
 }
+# Some products with input rows of two limbs, some of one, so that both are run.
+TWO_LIMBS = ("embed", "head", "o", "v")
 # What a family has of its own; together they reach every branch of the transformer.
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -91,7 +93,7 @@ def _make_parameters(spec: ModelSpec) -> Parameters:
         else:
             tensors[name] = np.float32(2 / math.sqrt(shape[1])) * uniform(raw, shape)
     model = FloatModel(spec, tensors, "", "none", "made here")
-    return quantise(model, Settings(spec, TWO_LIMB_MATRICES), {})
+    return quantise(model, Settings(spec, TWO_LIMBS))
 
 
 def uniform(raw: np.random.PCG64, shape: tuple[int, ...]) -> Floats:
