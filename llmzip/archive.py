@@ -142,7 +142,7 @@ class Compressor:
             canary=self._codec.canary(),
         )
         self._writer = FrameWriter(target, header)
-        self._chunk_size = options.chunk_size or min(CHUNK_BYTES_A_TOKEN * header.window, DEFAULT_CHUNK_SIZE)
+        self._chunk_size = options.chunk_size or default_chunk_size(header.window)
         self._progress = progress or (lambda _raw, _archive: None)
         self._pool = ThreadPoolExecutor(options.n_threads)
         self._buffer = bytearray()
@@ -186,6 +186,11 @@ class Compressor:
             self._progress(raw_done, written)
         for part in plan(chunks, payloads):
             self._writer.write_chunk(part.method, part.raw, part.payload)
+
+
+def default_chunk_size(window: int) -> int:
+    """Bytes in a chunk, at most, for windows of so many tokens."""
+    return min(CHUNK_BYTES_A_TOKEN * window, DEFAULT_CHUNK_SIZE)
 
 
 def decompress_stream(

@@ -1,8 +1,8 @@
 """Quantised rows and matrices: integers with one float32 scale a row.
 
 `ONE_LIMB` and `TWO_LIMBS` are the greatest magnitudes of quantised activations. One limb fits
-int8. Two limbs are 14 bits, `128 * high + low`, for the few products whose input needs them; a
-device without int16 products does two int8 products instead.
+int8: queries, keys and values. Two limbs are 14 bits, `128 * high + low`: what matrices take. Where
+a processor multiplies int16 they cost nothing more; a device without does two int8 products.
 """
 
 from __future__ import annotations

@@ -63,13 +63,12 @@ class Transformer:
             raise ModelInvalidError(f"window: expected at most {limit} tokens for this model, found {capacity}")
         return self.backend.new_cache(self.spec, n_lanes, capacity)
 
-    def hidden(self, cache: Cache, segments: Sequence[Segment], probe: Probe | None = None) -> Floats:
+    def hidden(self, cache: Cache, segments: Sequence[Segment]) -> Floats:
         """Run the tokens of all segments through the layers, extending their lanes' caches.
 
         Args:
             cache: from `new_cache`; each lane already holds the positions before its segment.
             segments: at most one a lane, at least one token each.
-            probe: sees the input of every matrix; calibration uses it.
 
         Returns:
             float32 `[R, D]` after the final norm, rows in the order of the segments.
@@ -77,13 +76,13 @@ class Transformer:
         index, tokens, positions = _lay_out(segments)
         x = self._embed(tokens, positions)
         for layer in range(self.spec.n_layers):
-            x = self._block(cache, layer, index, positions, x, probe)
+            x = self._block(cache, layer, index, positions, x)
         return self._norm(x, "final_norm")
 
-    def logits(self, hidden: Floats, probe: Probe | None = None) -> Floats:
+    def logits(self, hidden: Floats) -> Floats:
         """Logits of rows of `hidden`, float32 `[R, V]`."""
         name = "embed" if self.spec.tied_head else "head"
-        return self._linear(name, hidden, probe)
+        return self._linear(name, hidden)
 
     def _embed(self, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
         """Source: ARITHMETIC.md, section 6.1."""
@@ -95,25 +94,21 @@ class Transformer:
             x = x + self._vectors["positions"][positions]
         return x
 
-    def _block(
-        self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats, probe: Probe | None
-    ) -> Floats:
+    def _block(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         prefix = f"layers.{layer}."
-        attended = self._attention(cache, layer, index, positions, self._norm(x, prefix + "attention_norm"), probe)
+        attended = self._attention(cache, layer, index, positions, self._norm(x, prefix + "attention_norm"))
         if self.spec.sandwich_norms:
             attended = self._norm(attended, prefix + "post_attention_norm")
         between = x + attended
         mlp_input = x if self.spec.parallel_residual else between
-        mixed = self._mlp(prefix, self._norm(mlp_input, prefix + "mlp_norm"), probe)
+        mixed = self._mlp(prefix, self._norm(mlp_input, prefix + "mlp_norm"))
         if self.spec.sandwich_norms:
             mixed = self._norm(mixed, prefix + "post_mlp_norm")
         return between + mixed
 
-    def _attention(
-        self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats, probe: Probe | None
-    ) -> Floats:
+    def _attention(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         spec, prefix = self.spec, f"layers.{layer}."
-        q, k, v = self._linears([prefix + "q", prefix + "k", prefix + "v"], x, probe)
+        q, k, v = self._linears([prefix + "q", prefix + "k", prefix + "v"], x)
         if spec.qk_norm:
             q = self._head_norm(q, prefix + "q_norm")
             k = self._head_norm(k, prefix + "k_norm")
@@ -126,15 +121,15 @@ class Transformer:
         heads = q.reshape(len(q), spec.n_heads, spec.head_width)
         window = spec.local_window if local else 0
         y = self.backend.attention(cache, layer, index, heads, spec.attention_scale, window)
-        return self._linear(prefix + "o", y.reshape(len(q), -1), probe)
+        return self._linear(prefix + "o", y.reshape(len(q), -1))
 
-    def _mlp(self, prefix: str, x: Floats, probe: Probe | None) -> Floats:
+    def _mlp(self, prefix: str, x: Floats) -> Floats:
         if self.spec.mlp == "gated":
-            gate, up = self._linears([prefix + "gate", prefix + "up"], x, probe)
+            gate, up = self._linears([prefix + "gate", prefix + "up"], x)
             h = self.backend.activate(self.spec.activation, gate, up)
         else:
-            h = self.backend.activate(self.spec.activation, self._linear(prefix + "up", x, probe), None)
-        return self._linear(prefix + "down", h, probe)
+            h = self.backend.activate(self.spec.activation, self._linear(prefix + "up", x), None)
+        return self._linear(prefix + "down", h)
 
     def _norm(self, x: Floats, name: str) -> Floats:
         bias = self._vectors[name + ".bias"] if self.spec.norm == "layer" else None
@@ -144,30 +139,14 @@ class Transformer:
         heads = x.reshape(-1, self.spec.head_width)
         return self.backend.norm(heads, self._vectors[name], None, self.spec.norm_eps).reshape(x.shape)
 
-    def _linear(self, name: str, x: Floats, probe: Probe | None) -> Floats:
-        return self._linears([name], x, probe)[0]
+    def _linear(self, name: str, x: Floats) -> Floats:
+        return self._linears([name], x)[0]
 
-    def _linears(self, names: list[str], x: Floats, probe: Probe | None) -> list[Floats]:
+    def _linears(self, names: list[str], x: Floats) -> list[Floats]:
         """Products of the same input with several matrices, which is quantised once for each limit."""
-        if probe is not None:
-            probe.see(names, x)
         matrices = [self._matrices[name] for name in names]
         rows = {limit: self.backend.quantise_rows(x, limit) for limit in {matrix.limit for matrix in matrices}}
         return [self.backend.linear(rows[matrix.limit], matrix) for matrix in matrices]
-
-
-class Probe:
-    """Greatest magnitude of each input column of each matrix, over all rows seen."""
-
-    def __init__(self) -> None:
-        self.greatest: dict[str, Floats] = {}
-
-    def see(self, names: list[str], x: Floats) -> None:
-        """Take in rows `x` `[R, K]` that are about to be multiplied with the named matrices."""
-        columns = np.abs(x).max(axis=0)
-        for name in names:
-            before = self.greatest.get(name)
-            self.greatest[name] = columns if before is None else np.maximum(before, columns)
 
 
 def _lay_out(segments: Sequence[Segment]) -> tuple[Segments, NDArray[np.int32], NDArray[np.int32]]:

@@ -112,12 +112,13 @@ def load_artefact(folder: Path) -> Artefact:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    for name in (SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE):
+        if not (folder / name).is_file():
+            raise ModelNotFoundError(f"artefact {folder}: expected {name}, found none")
     try:
         spec_text = (folder / SPEC_FILE).read_text(encoding="utf-8")
         tokenizer_json = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         tensors = load_file(folder / TENSORS_FILE)
-    except FileNotFoundError as error:
-        raise ModelNotFoundError(f"artefact {folder}: expected {Path(str(error.filename)).name}, found none") from error
     except (SafetensorError, UnicodeDecodeError, OSError) as error:
         raise ModelInvalidError(f"artefact {folder}: {error}") from error
     settings = Settings.from_json(spec_text)
