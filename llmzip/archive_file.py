@@ -19,10 +19,10 @@ def open(
     path: str | os.PathLike[str],
     mode: Literal["rb", "wb"] = "rb",
     options: CompressOptions | DecompressOptions | None = None,
-) -> ArchiveReader | ArchiveWriter:
+) -> io.BufferedReader | ArchiveWriter:
     """Open an archive as a file of its content: readable and seekable (`rb`), or writable (`wb`)."""
     if mode == "rb":
-        return ArchiveReader(Path(path).open("rb"), options or DecompressOptions())
+        return io.BufferedReader(ArchiveReader(Path(path).open("rb"), options or DecompressOptions()))
     if mode != "wb":
         raise ValueError(f"mode: expected rb or wb, found {mode!r}")
     if options is not None and not isinstance(options, CompressOptions):
