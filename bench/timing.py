@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+REST_SECONDS = 0.3
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -35,10 +37,15 @@ class Spread:
 
 
 def interleave(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Run all cases in turn, `repeats` times; the seconds of each case's runs."""
+    """Run all cases in turn, `repeats` times; the seconds of each case's runs.
+
+    Between them is a rest: OpenMP's threads spin for a while after torch's products and would take a core
+    from the next case.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, case in cases.items():
+            time.sleep(REST_SECONDS)
             seconds[name].append(seconds_of(case))
     return seconds
 

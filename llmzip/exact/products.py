@@ -1,11 +1,11 @@
 """Integer products on the CPU: the one inner loop that everything else waits for.
 
 `product_tile(rows)` gives a function for compiled code that multiplies a few rows of int16
-activations with sixteen columns of int8 weights. It is built as LLVM instructions, because
-neither NumPy nor torch has an exact product that is fast on every CPU: `torch._int_mm` runs at
-5 Gop/s on a 2-core AVX2 machine without VNNI, float32 BLAS at 140, this loop at 250
-(`bench/engine.py` measures all three). Sums are integers, so that how the loop is ordered,
-tiled or vectorised cannot change a result.
+activations with sixteen columns of int8 weights. It is built as LLVM instructions, because neither
+NumPy nor torch has an exact product that is fast on every processor: on one with AVX2 and without
+VNNI, `torch._int_mm` is twenty times as slow as this loop, and float32 BLAS half as fast
+(`bench/engine.py` measures all three). Sums are integers, so that how the loop is ordered, tiled or
+vectorised cannot change a result.
 
 Weights are packed as `[N / 16, K / 2, 16, 2]`: for each block of sixteen columns and each pair
 of terms, the two weights of a column lie side by side, which is the operand that the multiply-
