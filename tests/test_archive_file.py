@@ -54,7 +54,7 @@ def test_reading_in_pieces_and_seeking(path: Path, content: bytes) -> None:
         for offset, whence, expected in [(600, 0, 600), (-5, 2, len(content) - 5), (0, 0, 0), (499, 0, 499)]:
             assert file.seek(offset, whence) == expected
             piece = file.read(3)
-            assert 0 < len(piece) <= 3
+            assert len(piece) == 3
             assert content[expected:].startswith(piece)
             assert file.tell() == expected + len(piece)
         file.seek(100)
@@ -63,12 +63,13 @@ def test_reading_in_pieces_and_seeking(path: Path, content: bytes) -> None:
         assert file.read(5) == b""
 
 
-def test_a_buffered_reader_works(path: Path, content: bytes) -> None:
-    """As for any raw file of Python."""
-    with open_archive(path, options=DECODE) as raw:
-        assert isinstance(raw, io.RawIOBase)
-        buffered = io.BufferedReader(raw)
-        assert buffered.readlines() == io.BytesIO(content).readlines()
+def test_reading_gives_all_that_was_asked_for(path: Path, content: bytes) -> None:
+    """Like any buffered file of Python: across the ends of chunks, and by lines."""
+    with open_archive(path, options=DECODE) as file:
+        assert isinstance(file, io.BufferedReader)
+        assert file.read(len(content) - 1) == content[:-1]
+        assert file.seek(0) == 0
+        assert file.readlines() == io.BytesIO(content).readlines()
 
 
 def test_a_position_before_the_beginning_is_refused(path: Path) -> None:
