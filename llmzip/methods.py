@@ -57,7 +57,9 @@ def plan(chunks: Sequence[bytes], payloads: Sequence[bytes | None]) -> list[Part
         Parts whose raw bytes join to the chunks'.
     """
     best = [
-        Part(Method.MODEL, raw, payload) if payload is not None and len(payload) < len(compress_zstd(raw)) else None
+        Part(Method.MODEL, raw, payload)
+        if payload is not None and len(payload) < min(len(raw), len(compress_zstd(raw)))
+        else None
         for raw, payload in zip(chunks, payloads, strict=True)
     ]
     parts = list(_merge(chunks, best))
