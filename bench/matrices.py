@@ -19,6 +19,8 @@ from llmzip.exact.backend import Backend
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix
 from llmzip.exact.transformer import Parameters
 
+# One product takes a few milliseconds, of which the first after a rest runs on cold caches.
+_PRODUCTS_A_RUN = 10
 # Of the output matrix these columns are enough to measure the speed.
 _MAX_COLUMNS = 4096
 
@@ -49,8 +51,12 @@ def seconds_of_shapes(
         ways = _ways(backend, shape, pool, n_cores)
         for way in ways.values():
             way()
-        gop = 2e-9 * n_cores * shape.n_rows * shape.n_terms * shape.n_columns
-        yield shape, gop, interleave(ways, repeats)
+        gop = 2e-9 * _PRODUCTS_A_RUN * n_cores * shape.n_rows * shape.n_terms * shape.n_columns
+        yield shape, gop, interleave({name: _several(way) for name, way in ways.items()}, repeats)
+
+
+def _several(way: Callable[[], object]) -> Callable[[], object]:
+    return lambda: [way() for _ in range(_PRODUCTS_A_RUN)]
 
 
 def _ways(backend: Backend, shape: Shape, pool: ThreadPoolExecutor, n_cores: int) -> dict[str, Callable[[], object]]:
