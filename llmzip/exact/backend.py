@@ -23,11 +23,19 @@ Floats = NDArray[np.float32]
 Segments = NDArray[np.int32]
 
 
-class Cache(Protocol):
-    """Keys and values of some lanes, for every layer."""
+class Cache:
+    """What a model remembers of some lanes; backends add keys and values for every layer.
 
-    n_lanes: int
-    capacity: int
+    Attributes:
+        tokens: what stands at each position, int32 `[n_lanes, capacity]`.
+        lengths: how many positions of each lane are filled, int32 `[n_lanes]`.
+    """
+
+    def __init__(self, n_lanes: int, capacity: int) -> None:
+        self.n_lanes = n_lanes
+        self.capacity = capacity
+        self.tokens = np.zeros((n_lanes, capacity), dtype=np.int32)
+        self.lengths = np.zeros(n_lanes, dtype=np.int32)
 
 
 class Backend(Protocol):
@@ -61,6 +69,14 @@ class Backend(Protocol):
 
     def attention(self, cache: Any, layer: int, segments: Segments, q: Floats, scale: float, window: int) -> Floats:
         """Attend with queries `[R, H, K]` to their lanes' keys up to their own positions."""
+
+    def selective_attention(
+        self, cache: Any, layer: int, segments: Segments, q: Floats, k: Floats, v: Floats, scale: float
+    ) -> Floats:
+        """Keep keys and values `[R, Hk * K]`, attend with queries `[R, H, K]`, and forget, row by row of each lane.
+
+        A segment at position 0 begins its lane anew; any other continues where the lane stands.
+        """
 
     def output_weights(self, logits: Floats) -> NDArray[np.int32]:
         """Turn logits into integer weights."""

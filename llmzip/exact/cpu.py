@@ -9,17 +9,18 @@ from __future__ import annotations
 import ctypes
 import platform
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.exact import cpu_ops, tables
-from llmzip.exact.backend import Floats, Segments
+from llmzip.exact import cpu_ops, cpu_selection, tables
+from llmzip.exact.backend import Cache, Floats, Segments
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import ModelSpec
 
-_KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
+_KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2, "relu2": 3}
 _NO_FLOATS = np.empty(0, dtype=np.float32)
 # Of glibc's mallopt: below which size memory comes from the heap (32 MiB is the most it takes), and how
 # much of that may lie free before it is returned to the system.
@@ -43,19 +44,54 @@ class PackedMatrix:
         return bool(self.limit * ONE_LIMB * 2 * self.packed.shape[1] >= 2**31)
 
 
-class CpuCache:
+class CpuCache(Cache):
     """Keys and values of `n_lanes` lanes, int8, laid out as the right operands of two products."""
 
     def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
         padded = _round_up(capacity, COLUMNS)
-        self.n_lanes = n_lanes
-        self.capacity = padded
+        super().__init__(n_lanes, padded)
         heads = (spec.n_layers, n_lanes, spec.n_kv_heads)
         width = _round_up(spec.head_width, COLUMNS)
         self.keys = np.zeros((*heads, padded // COLUMNS, width // 2, COLUMNS, 2), dtype=np.int8)
         self.values = np.zeros((*heads, width // COLUMNS, padded // 2, COLUMNS, 2), dtype=np.int8)
         self.key_scale = np.zeros((*heads, padded), dtype=np.float32)
         self.value_scale = np.zeros((*heads, padded), dtype=np.float32)
+
+
+class SelectiveCpuCache(Cache):
+    """Keys and values of lanes under selective attention: slots, as many a layer as its budget allows.
+
+    For each layer a tuple of keys, their scales, values, their scales, F and positions of the slots
+    (int32 `[lanes, S]`), and the number of slots in use (int32 `[lanes]`).
+    """
+
+    def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
+        if spec.selection is None:
+            raise ValueError("expected the spec of a selective model")
+        super().__init__(n_lanes, capacity)
+        self.selection = spec.selection
+        budgets = [spec.selection.budget(layer) or capacity for layer in range(spec.n_layers)]
+        self.n_slots = [min(budget, capacity) for budget in budgets]
+        self.layers = [self._layer(spec, n_slots) for n_slots in self.n_slots]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all arrays."""
+        return sum(array.nbytes for layer in self.layers for array in layer)
+
+    def _layer(self, spec: ModelSpec, n_slots: int) -> tuple[NDArray[Any], ...]:
+        padded = _round_up(n_slots, COLUMNS)
+        heads = (self.n_lanes, spec.n_kv_heads)
+        width = _round_up(spec.head_width, COLUMNS)
+        return (
+            np.zeros((*heads, padded // COLUMNS, width // 2, COLUMNS, 2), dtype=np.int8),
+            np.zeros((*heads, padded), dtype=np.float32),
+            np.zeros((*heads, width // COLUMNS, padded // 2, COLUMNS, 2), dtype=np.int8),
+            np.zeros((*heads, padded), dtype=np.float32),
+            np.full((self.n_lanes, padded), self.selection.cutoff, dtype=np.int32),
+            np.zeros((self.n_lanes, padded), dtype=np.int32),
+            np.zeros(self.n_lanes, dtype=np.int32),
+        )
 
 
 class CpuBackend:
@@ -99,8 +135,8 @@ class CpuBackend:
         cpu_ops.activate(_KINDS[kind], gate, gate if up is None else up, up is not None, normal, y)
         return y
 
-    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> CpuCache:
-        return CpuCache(spec, n_lanes, capacity)
+    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> CpuCache | SelectiveCpuCache:
+        return (SelectiveCpuCache if spec.selection else CpuCache)(spec, n_lanes, capacity)
 
     def write_cache(self, cache: CpuCache, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
         heads = (len(k), cache.keys.shape[2], -1)
@@ -110,13 +146,8 @@ class CpuBackend:
     def attention(
         self, cache: CpuCache, layer: int, segments: Segments, q: Floats, scale: float, window: int
     ) -> Floats:
-        n_rows, n_heads, width = q.shape
-        rows = Rows(
-            np.empty((n_rows * n_heads, 2 * cache.keys.shape[4]), np.int16),
-            np.empty(n_rows * n_heads, np.float32),
-            ONE_LIMB,
-        )
-        cpu_ops.quantise_rows(q.reshape(-1, width), np.float32(ONE_LIMB), rows.q, rows.scale)
+        n_rows, n_heads, _ = q.shape
+        rows = _quantise_queries(q, cache.keys.shape[4])
         y = np.empty_like(q)
         cpu_ops.attention(
             rows.q.reshape(n_rows, n_heads, -1),
@@ -128,6 +159,34 @@ class CpuBackend:
             cache.value_scale[layer],
             np.float32(scale),
             window,
+            y,
+        )
+        return y
+
+    def selective_attention(
+        self, cache: SelectiveCpuCache, layer: int, segments: Segments, q: Floats, k: Floats, v: Floats, scale: float
+    ) -> Floats:
+        n_rows, n_heads, width = q.shape
+        rows = _quantise_queries(q, cache.layers[layer][0].shape[3])
+        keys, key_scale, values, value_scale, forgotten, places, used = cache.layers[layer]
+        y = np.empty_like(q)
+        cpu_selection.selective_attention(
+            rows.q.reshape(n_rows, n_heads, -1),
+            rows.scale.reshape(n_rows, n_heads) * np.float32(scale),
+            k.reshape(n_rows, -1, width),
+            v.reshape(n_rows, -1, width),
+            segments,
+            keys,
+            key_scale,
+            values,
+            value_scale,
+            forgotten,
+            places,
+            used,
+            cache.n_slots[layer],
+            np.int32(cache.selection.cutoff),
+            cache.selection.protect_first,
+            cache.selection.mask_self,
             y,
         )
         return y
@@ -146,6 +205,15 @@ class CpuBackend:
         y = np.empty((len(weights), bucket_size), dtype=np.float32)
         cpu_ops.member_frequencies(weights, buckets, bucket_size, y)
         return y
+
+
+def _quantise_queries(q: Floats, n_pairs: int) -> Rows:
+    """Queries `[R, H, K]` as rows `[R * H, 2 * n_pairs]`, zeros beyond their width."""
+    n_rows, n_heads, width = q.shape
+    n = n_rows * n_heads
+    rows = Rows(np.empty((n, 2 * n_pairs), np.int16), np.empty(n, np.float32), ONE_LIMB)
+    cpu_ops.quantise_rows(q.reshape(-1, width), np.float32(ONE_LIMB), rows.q, rows.scale)
+    return rows
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -224,13 +224,17 @@ def _exp_weights(distance, weights):  # type: ignore[no-untyped-def]
 def activate(kind, gate, up, gated, normal, y):  # type: ignore[no-untyped-def]
     """Twin of `reference.ACTIVATIONS[kind](gate)`, times `up` where `gated`.
 
-    kind: 0 silu, 1 gelu_tanh, 2 gelu. `normal` is the table of the last (empty for the others).
+    kind: 0 silu, 1 gelu_tanh, 2 gelu, 3 relu2. `normal` is the table of the last (empty for the others).
     """
     width = gate.shape[1]
     u, weights = np.empty(width, np.float32), np.empty(width, np.int32)
     for r in range(gate.shape[0]):
         x, row = gate[r], y[r]
-        if kind == 2:
+        if kind == 3:
+            for i in range(width):
+                positive = max(x[i], _ZERO)
+                row[i] = positive * positive
+        elif kind == 2:
             _gelu(x, normal, row)
         else:
             if kind == 1:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llmzip.exact import tables
 from llmzip.exact.matrix import ATTENTION_LIMIT, NORM_LIMIT, ONE_LIMB, SMALLEST, QuantisedMatrix, Rows
+from llmzip.exact.spec import SELECTION_STEPS, Selection
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -19,6 +20,7 @@ Integers = NDArray[np.int64]
 LOG2_E_STEPS = np.float32(1477.3197218702985)
 EXP_LIMIT = np.float32(31 * tables.EXP_STEPS)
 FREQUENCY_BITS = 24
+HASH_MULTIPLIERS = (2654435761, 2246822507, 3266489917, 668265263)
 
 
 def quantise_rows(x: Floats, limit: int) -> Rows:
@@ -124,13 +126,20 @@ def gelu(x: Floats) -> Floats:
     return y
 
 
+def relu2(x: Floats) -> Floats:
+    """The square of `max(x, 0)`. Source: ARITHMETIC.md, section 4.6."""
+    positive = np.maximum(x, np.float32(0))
+    y: Floats = positive * positive
+    return y
+
+
 def _times_sigmoid(x: Floats, u: Floats) -> Floats:
     e = exp_weights(np.abs(u)).astype(np.float32) * np.float32(2.0**-24)
     y: Floats = np.where(u < 0, x * e, x) / (np.float32(1) + e)
     return y
 
 
-ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu}
+ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh, "gelu": gelu, "relu2": relu2}
 
 
 def attention(q: Floats, keys: Rows, values: Rows, position: int, scale: float, window: int) -> Floats:
@@ -151,16 +160,69 @@ def attention(q: Floats, keys: Rows, values: Rows, position: int, scale: float, 
     """
     first = max(0, position + 1 - window) if window else 0
     seen = slice(first, position + 1)
+    scores = attention_scores(q, Rows(keys.q[seen], keys.scale[seen], keys.limit), scale)
+    return mix_values(scores, Rows(values.q[seen], values.scale[seen], values.limit))
+
+
+def attention_scores(q: Floats, keys: Rows, scale: float) -> Floats:
+    """Scaled scores `[G, S]` of queries `[G, K]`. Source: ARITHMETIC.md, equation (15)."""
     rows = quantise_rows(q, ONE_LIMB)
-    acc = rows.q.astype(np.int64) @ keys.q[seen].astype(np.int64).T
+    acc = rows.q.astype(np.int64) @ keys.q.astype(np.int64).T
     row_scale = rows.scale * np.float32(scale)
-    scores = (acc.astype(np.float32) * row_scale[:, None]) * keys.scale[None, seen]
+    scores: Floats = (acc.astype(np.float32) * row_scale[:, None]) * keys.scale[None, :]
+    return scores
+
+
+def mix_values(scores: Floats, values: Rows) -> Floats:
+    """Values `[S, K]` mixed by scores `[G, S]`. Source: ARITHMETIC.md, equations (16) and (17)."""
     weights = exp_weights(scores.max(axis=1, keepdims=True) - scores)
-    mixed = quantise_rows(weights.astype(np.float32) * values.scale[None, seen], ATTENTION_LIMIT)
-    sums = mixed.q.astype(np.int64) @ values.q[seen].astype(np.int64)
+    mixed = quantise_rows(weights.astype(np.float32) * values.scale[None, :], ATTENTION_LIMIT)
+    sums = mixed.q.astype(np.int64) @ values.q.astype(np.int64)
     factor = mixed.scale.astype(np.float64) / weights.sum(axis=1, dtype=np.int64).astype(np.float64)
     y: Floats = sums.astype(np.float32) * factor.astype(np.float32)[:, None]
     return y
+
+
+def forget(scores: Floats, forgotten: Integers) -> Floats:
+    """Scores `[G, S]` less F, integers `[S]` of 1/1024 nat. Source: ARITHMETIC.md, section 4.8."""
+    y: Floats = scores - (forgotten.astype(np.float32) * np.float32(1 / SELECTION_STEPS))[None, :]
+    return y
+
+
+def select(scores: Floats, forgotten: Integers, positions: Integers, own: int, selection: Selection) -> Integers:
+    """F after a query, from its scores `[S]` of the selecting head, before anything was forgotten.
+
+    Args:
+        scores: float32 `[S]`.
+        forgotten: F at this query, below the cutoff, `[S]`.
+        positions: of the keys, `[S]`.
+        own: the query's position.
+        selection: cutoff and rules.
+
+    Source: ARITHMETIC.md, section 4.8.
+    """
+    steps = np.maximum(scores, np.float32(0)) * np.float32(SELECTION_STEPS)
+    selected = np.rint(np.minimum(steps, np.float32(selection.cutoff))).astype(np.int64)
+    spared = np.zeros(len(positions), dtype=bool)
+    if selection.protect_first:
+        spared |= positions == 0
+    if not selection.mask_self:
+        spared |= positions == own
+    return np.minimum(forgotten + np.where(spared, 0, selected), selection.cutoff)
+
+
+def least_needed(forgotten: Integers, positions: Integers) -> int:
+    """Index of the key that a full layer gives up: of greatest F, the latest of equals. ARITHMETIC.md, section 4.8."""
+    return int(np.lexsort((positions, forgotten))[-1])
+
+
+def run_hashes(runs: Integers, rows: int) -> Integers:
+    """Rows of an n-gram table for runs of tokens `[R, n]`, the last token first. ARITHMETIC.md, section 6.1."""
+    word = np.int64(0xFFFFFFFF)
+    h = np.zeros(len(runs), dtype=np.int64)
+    for back in range(runs.shape[1]):
+        h ^= (runs[:, back] * np.int64(HASH_MULTIPLIERS[back])) & word
+    return ((h * np.int64(HASH_MULTIPLIERS[0])) & word) >> (33 - rows.bit_length())
 
 
 def output_weights(logits: Floats) -> NDArray[np.int32]:

@@ -6,19 +6,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.exact import reference
-from llmzip.exact.backend import Floats, Segments
+from llmzip.exact.backend import Cache, Floats, Segments
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.spec import ModelSpec
 
 
-class ReferenceCache:
+class ReferenceCache(Cache):
     """Quantised keys and values, `[layers, lanes, Hk, S, K]` with a scale a head and position."""
 
     def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
-        self.n_lanes, self.capacity = n_lanes, capacity
+        super().__init__(n_lanes, capacity)
         heads = (spec.n_layers, n_lanes, spec.n_kv_heads, capacity)
         self.keys = Rows(np.zeros((*heads, spec.head_width), np.int16), np.zeros(heads, np.float32), ONE_LIMB)
         self.values = Rows(np.zeros((*heads, spec.head_width), np.int16), np.zeros(heads, np.float32), ONE_LIMB)
+
+
+class SelectiveReferenceCache(ReferenceCache):
+    """As `ReferenceCache`, with F `[layers, lanes, S]` and which keys are still seen."""
+
+    def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
+        super().__init__(spec, n_lanes, capacity)
+        if spec.selection is None:
+            raise ValueError("expected the spec of a selective model")
+        self.selection = spec.selection
+        self.forgotten = np.zeros((spec.n_layers, n_lanes, capacity), np.int64)
+        self.seen = np.zeros((spec.n_layers, n_lanes, capacity), dtype=bool)
+
+    def admit(self, layer: int, lane: int, position: int) -> None:
+        """Make room for a new key where the layer's budget asks for it, and begin to see it."""
+        seen, forgotten = self.seen[layer, lane], self.forgotten[layer, lane]
+        budget = self.selection.budget(layer)
+        if position == 0:
+            seen[:] = False
+        if budget and seen.sum() >= budget:
+            positions = np.flatnonzero(seen)
+            seen[positions[reference.least_needed(forgotten[positions], positions)]] = False
+        seen[position], forgotten[position] = True, 0
+
+    def forget(self, layer: int, lane: int, positions: NDArray[np.int64], forgotten: NDArray[np.int64]) -> None:
+        """Take the new F of the keys at `positions`; those at the cutoff are seen no more."""
+        self.forgotten[layer, lane, positions] = forgotten
+        self.seen[layer, lane, positions] = forgotten < self.selection.cutoff
 
 
 class ReferenceBackend:
@@ -49,7 +77,7 @@ class ReferenceBackend:
         return y if up is None else y * up
 
     def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> ReferenceCache:
-        return ReferenceCache(spec, n_lanes, capacity)
+        return (SelectiveReferenceCache if spec.selection else ReferenceCache)(spec, n_lanes, capacity)
 
     def write_cache(self, cache: ReferenceCache, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
         n_heads = cache.keys.q.shape[2]
@@ -79,6 +107,23 @@ class ReferenceBackend:
                     )
         return y
 
+    def selective_attention(
+        self,
+        cache: SelectiveReferenceCache,
+        layer: int,
+        segments: Segments,
+        q: Floats,
+        k: Floats,
+        v: Floats,
+        scale: float,
+    ) -> Floats:
+        self.write_cache(cache, layer, segments, k, v)
+        y = np.empty_like(q)
+        for lane, row, n_rows, first in segments:
+            for i in range(n_rows):
+                y[row + i] = _attend_selectively(cache, layer, lane, first + i, q[row + i], scale)
+        return y
+
     def output_weights(self, logits: Floats) -> NDArray[np.int32]:
         return reference.output_weights(logits)
 
@@ -88,6 +133,30 @@ class ReferenceBackend:
     def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
         chosen = _buckets(weights, bucket_size)[np.arange(len(weights)), buckets]
         return reference.frequencies(chosen).astype(np.float32)
+
+
+def _attend_selectively(
+    cache: SelectiveReferenceCache, layer: int, lane: int, position: int, q: Floats, scale: float
+) -> Floats:
+    """One query row `[H, K]` of every head, over the keys that its layer still sees."""
+    cache.admit(layer, lane, position)
+    positions = np.flatnonzero(cache.seen[layer, lane])
+    forgotten = cache.forgotten[layer, lane, positions]
+    y = np.empty_like(q)
+    n_kv_heads = cache.keys.q.shape[2]
+    group = len(q) // n_kv_heads
+    for head in range(n_kv_heads):
+        keys, values = (
+            Rows(rows.q[layer, lane, head, positions], rows.scale[layer, lane, head, positions], ONE_LIMB)
+            for rows in (cache.keys, cache.values)
+        )
+        heads = slice(head * group, (head + 1) * group)
+        scores = reference.attention_scores(q[heads], keys, scale)
+        y[heads] = reference.mix_values(reference.forget(scores, forgotten), values)
+        if head == 0:
+            selecting = scores[0]
+    cache.forget(layer, lane, positions, reference.select(selecting, forgotten, positions, position, cache.selection))
+    return y
 
 
 def _buckets(weights: NDArray[np.int32], bucket_size: int) -> NDArray[np.int64]:

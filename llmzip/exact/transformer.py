@@ -4,6 +4,7 @@ Notable:
 - rows of any lanes at any positions in one call: a prefill, a step and a mixture are the same code
 - pre-norms, optional norms after attention and MLP (Gemma), or one parallel block (GPT-NeoX)
 - grouped heads, norms of queries and keys, rotation of a part of a head, local layers
+- selective attention with a pruned cache, embeddings of runs of tokens
 - a row's result depends on the tokens of its own lane up to its own position, and on nothing else
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.errors import ModelInvalidError
-from llmzip.exact import tables
+from llmzip.exact import reference, tables
 from llmzip.exact.backend import Backend, Cache, Floats, Segments
 from llmzip.exact.matrix import QuantisedMatrix
 from llmzip.exact.spec import MAX_WINDOW, ModelSpec
@@ -48,8 +49,10 @@ class Transformer:
         self._matrices = {
             name: backend.load(matrix)
             for name, matrix in parameters.matrices.items()
-            if name != "embed" or spec.tied_head
+            if (name != "embed" or spec.tied_head) and not name.startswith("ngram")
         }
+        n_tables = spec.ngrams.tables if spec.ngrams else 0
+        self._ngrams = [parameters.matrices[f"ngram{i + 2}"] for i in range(n_tables)]
         self._rotations = {
             local: tables.spec_rotary_tables(spec, local, min(spec.max_positions, MAX_WINDOW))
             for local in (False, True)
@@ -72,9 +75,19 @@ class Transformer:
 
         Returns:
             float32 `[R, D]` after the final norm, rows in the order of the segments.
+
+        Raises:
+            ValueError: a segment of a selective model neither begins its lane nor continues it: what a lane
+                has forgotten cannot be taken back.
         """
         index, tokens, positions = _lay_out(segments)
+        lanes, starts = index[:, 0], index[:, 3]
+        if self.spec.selection and ((starts != 0) & (starts != cache.lengths[lanes])).any():
+            raise ValueError(f"lanes {lanes}: expected positions 0 or {cache.lengths[lanes]}, found {starts}")
+        cache.lengths[lanes] = starts + index[:, 2]
         x = self._embed(tokens, positions)
+        if self.spec.ngrams:
+            x = x + self._embed_runs(cache, np.repeat(index[:, 0], index[:, 2]), tokens, positions)
         for layer in range(self.spec.n_layers):
             x = self._block(cache, layer, index, positions, x)
         return self._norm(x, "final_norm")
@@ -93,6 +106,21 @@ class Transformer:
         if self.spec.learned_positions:
             x = x + self._vectors["positions"][positions]
         return x
+
+    def _embed_runs(
+        self, cache: Cache, lanes: NDArray[np.int32], tokens: NDArray[np.int32], positions: NDArray[np.int32]
+    ) -> Floats:
+        """Source: ARITHMETIC.md, section 6.1."""
+        cache.tokens[lanes, positions] = tokens
+        n = len(self._ngrams) + 1
+        back = positions[:, None] - np.arange(n, dtype=np.int32)
+        earlier = cache.tokens[lanes[:, None], np.maximum(back, 0)].astype(np.int64)
+        runs = np.where(back >= 0, earlier, np.int64(self.spec.bos_id))
+        parts = []
+        for i, table in enumerate(self._ngrams):
+            rows = reference.run_hashes(runs[:, : i + 2], len(table.q))
+            parts.append(table.q[rows].astype(np.float32) * table.scale[rows][:, None])
+        return np.concatenate(parts, axis=1)
 
     def _block(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         prefix = f"layers.{layer}."
@@ -117,10 +145,13 @@ class Transformer:
             cos, sin = self._rotations[local]
             q = self.backend.rotate(q, spec.head_width, cos, sin, positions)
             k = self.backend.rotate(k, spec.head_width, cos, sin, positions)
-        self.backend.write_cache(cache, layer, index, k, v)
         heads = q.reshape(len(q), spec.n_heads, spec.head_width)
-        window = spec.local_window if local else 0
-        y = self.backend.attention(cache, layer, index, heads, spec.attention_scale, window)
+        if spec.selection:
+            y = self.backend.selective_attention(cache, layer, index, heads, k, v, spec.attention_scale)
+        else:
+            self.backend.write_cache(cache, layer, index, k, v)
+            window = spec.local_window if local else 0
+            y = self.backend.attention(cache, layer, index, heads, spec.attention_scale, window)
         return self._linear(prefix + "o", y.reshape(len(q), -1))
 
     def _mlp(self, prefix: str, x: Floats) -> Floats:

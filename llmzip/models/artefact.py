@@ -210,6 +210,7 @@ def _is_sound(array: NDArray[Any]) -> bool:
 def _expected_names(spec: ModelSpec) -> tuple[list[str], list[str]]:
     """The matrices and vectors that a transformer of this spec reads."""
     matrices = ["embed"] if spec.tied_head else ["embed", "head"]
+    matrices += [f"ngram{i + 2}" for i in range(spec.ngrams.tables if spec.ngrams else 0)]
     norms = ["final_norm"]
     kinds = ["q", "k", "v", "o", "up", "down"] + ["gate"] * (spec.mlp == "gated")
     layer_norms = ["attention_norm", "mlp_norm"]

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmzip.exact.matrix import QuantisedMatrix, quantise_matrix
+from llmzip.exact.spec import MAX_NGRAM_TABLES
 from llmzip.exact.transformer import Parameters
 from llmzip.models.artefact import Settings, save_artefact
 from llmzip.models.convert.float_model import FloatModel
 from llmzip.tokens.tokenizer import strip_tokenizer
 from llmzip.tokens.vocabulary import Vocabulary
 
-MATRICES = ("embed", "head", "q", "k", "v", "o", "gate", "up", "down")
+PRODUCTS = ("embed", "head", "q", "k", "v", "o", "gate", "up", "down")
+LOOKUPS = tuple(f"ngram{n + 2}" for n in range(MAX_NGRAM_TABLES))
 
 
 def build_artefact(model: FloatModel, folder: Path, progress: Callable[[str], None] | None = None) -> str:
@@ -34,7 +36,7 @@ def build_artefact(model: FloatModel, folder: Path, progress: Callable[[str], No
     """
     if progress:
         progress("quantising")
-    settings = Settings(model.spec, two_limbs=MATRICES)
+    settings = Settings(model.spec, two_limbs=PRODUCTS)
     vocabulary = Vocabulary.from_tokenizer(model.tokenizer_json, model.spec.vocab_size, model.spec.bos_id)
     return save_artefact(folder, settings, quantise(model, settings), vocabulary, strip_tokenizer(model.tokenizer_json))
 
@@ -44,7 +46,7 @@ def quantise(model: FloatModel, settings: Settings) -> Parameters:
     matrices, vectors = {}, {}
     for full_name in sorted(model.tensors):
         name, kind = full_name.rsplit(".", 1)
-        if name.rsplit(".", 1)[-1] not in MATRICES:
+        if name.rsplit(".", 1)[-1] not in PRODUCTS + LOOKUPS:
             vectors[name if kind == "weight" else full_name] = model.tensors[full_name]
         elif kind == "weight":
             q, scale = quantise_matrix(model.tensors[full_name])

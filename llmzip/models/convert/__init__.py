@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from llmzip.errors import ModelInvalidError, ModelNotFoundError
-from llmzip.models.convert import gemma3, gpt2, gpt_neox, llama, qwen
+from llmzip.models.convert import gemma3, gpt2, gpt_neox, llama, qwen, selective
 from llmzip.models.convert.checkpoint import Checkpoint, licence_of, tokenizer_of
 from llmzip.models.convert.float_model import FloatModel, Tensors
 from llmzip.models.convert.gguf_config import configuration
@@ -22,7 +22,7 @@ from llmzip.models.convert.tokenizer_json import tokenizer_json
 
 __all__ = ["FloatModel", "load_float_model"]
 
-_MODULES = (llama, qwen, gpt_neox, gpt2, gemma3)
+_MODULES = (llama, qwen, gpt_neox, gpt2, gemma3, selective)
 _FAMILIES: dict[str, ModuleType] = {name: module for module in _MODULES for name in module.MODEL_TYPES}
 
 

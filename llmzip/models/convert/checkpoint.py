@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.errors import ModelInvalidError
+from llmzip.models.convert import selective
 from llmzip.models.convert.sentencepiece_file import sentencepiece_file_json
 
 # What wraps the bare transformer in a family's model class; some checkpoints have it, some do not.
@@ -29,6 +31,9 @@ class Checkpoint:
         """config.json with the defaults of its model type filled in."""
         from transformers import AutoConfig
 
+        own = _own_configuration(self._folder / "config.json")
+        if own is not None:
+            return own
         try:
             values: dict[str, Any] = AutoConfig.from_pretrained(self._folder, local_files_only=True).to_dict()
         except (OSError, ValueError, KeyError) as error:
@@ -112,3 +117,13 @@ def _bare(name: str) -> str:
         if name.startswith(prefix):
             return name.removeprefix(prefix)
     return name
+
+
+def _own_configuration(path: Path) -> dict[str, Any] | None:
+    """The configuration of a model that llmzip trained, which transformers does not know; else None."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    own = isinstance(values, dict) and values.get("model_type") in selective.MODEL_TYPES
+    return values if own else None

@@ -83,6 +83,8 @@ def tensor_shape(spec: ModelSpec, name: str) -> tuple[int, ...]:
         "up": (spec.ff_width, spec.width),
         "down": (spec.width, spec.ff_width),
     }
+    if part.startswith("ngram") and spec.ngrams:
+        return (spec.ngrams.rows, spec.width // spec.ngrams.tables)
     if part in matrices:
         return matrices[part] if kind == "weight" else matrices[part][:1]
     if part in ("q_norm", "k_norm"):

@@ -54,6 +54,13 @@ class Settings:
         if value is not None and value not in allowed:
             raise unsupported(self.family, name, " or ".join(map(repr, allowed)) or "nothing", value)
 
+    def one_of(self, name: str, *allowed: str) -> Any:
+        """A word out of `allowed`; anything else, or none, is refused."""
+        value = self.get(name)
+        if value not in allowed:
+            raise unsupported(self.family, name, f"one of {', '.join(allowed)}", value)
+        return value
+
     def activation(self, name: str) -> Any:
         """The spec's word for the activation function that the setting names."""
         value = self.get(name)
