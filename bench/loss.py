@@ -20,8 +20,8 @@ from bench.float_model import FloatModel
 from bench.results import Figure
 from llmzip.archive import DEFAULT_LANES, CompressOptions, default_chunk_size, load_codec
 from llmzip.chunking import split
-from llmzip.codec import LaneDecoder
 from llmzip.errors import ExactnessError, LlmzipError
+from llmzip.lanes import LaneDecoder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

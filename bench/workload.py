@@ -9,8 +9,9 @@ from typing import NamedTuple
 from bench.float_model import FloatModel
 from bench.floor import Floor
 from llmzip import codec as codec_module
-from llmzip.codec import Codec, LaneDecoder, Tokens
+from llmzip.codec import Codec, Tokens
 from llmzip.errors import ConfigError, ExactnessError
+from llmzip.lanes import LaneDecoder
 
 FLOAT, FLOOR, ENCODE, TOKENISE = "float32 transformers", "integer products", "encode", "tokenise"
 # A lane decodes at most this many tokens: one lane alone is slow.

@@ -23,8 +23,9 @@ from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
 
 if TYPE_CHECKING:
-    from llmzip.codec import Codec, LaneDecoder
+    from llmzip.codec import Codec
     from llmzip.format import ChunkPlace, ChunkRecord
+    from llmzip.lanes import LaneDecoder
 
 Progress = Callable[[int, int], None]
 
@@ -280,7 +281,7 @@ def _checked(place: ChunkPlace, payload: bytes, result: Future[bytes]) -> tuple[
 
 
 def _lane_decoder(header: Header, options: DecompressOptions) -> LaneDecoder:
-    from llmzip.codec import LaneDecoder
+    from llmzip.lanes import LaneDecoder
 
     return LaneDecoder(_codec_of(header, options), options.n_lanes, options.n_threads)
 

@@ -49,17 +49,23 @@ class Backend(Protocol):
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
         """Quantise rows to integers of at most `limit`."""
 
-    def linear(self, rows: Rows, matrix: Any) -> Floats:
-        """Multiply quantised rows with a loaded matrix."""
+    def linear(self, rows: Rows, matrix: Any, residual: Floats | None = None) -> Floats:
+        """Multiply quantised rows with a loaded matrix, and add the residual if there is one."""
 
     def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
         """RMS norm, or layer norm where there is a bias."""
+
+    def norm_rows(self, x: Floats, weight: Floats, bias: Floats | None, eps: float, limit: int) -> Rows:
+        """`norm`, then `quantise_rows`."""
 
     def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
         """Rotate the heads of `[R, H * K]`, perhaps in place."""
 
     def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
         """Apply the activation to `gate`, times `up` if there is one."""
+
+    def activate_rows(self, kind: str, gate: Floats, up: Floats | None, limit: int) -> Rows:
+        """`activate`, then `quantise_rows`."""
 
     def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> Cache:
         """Make an empty cache."""

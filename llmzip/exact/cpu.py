@@ -7,6 +7,7 @@ of its threads lanes of its own, so that threads never wait for each other insid
 from __future__ import annotations
 
 import ctypes
+import functools
 import platform
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from llmzip.exact.spec import ModelSpec
 
 _KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2, "relu2": 3}
 _NO_FLOATS = np.empty(0, dtype=np.float32)
+_NO_ROWS = np.empty((0, 0), dtype=np.float32)
 # Of glibc's mallopt: below which size memory comes from the heap (32 MiB is the most it takes), and how
 # much of that may lie free before it is returned to the system.
 _M_TRIM_THRESHOLD, _TRIM_THRESHOLD = -1, 1 << 30
@@ -38,7 +40,7 @@ class PackedMatrix:
     limit: int
     n_columns: int
 
-    @property
+    @functools.cached_property
     def wide(self) -> bool:
         """Whether a sum of products may leave int32."""
         return bool(self.limit * ONE_LIMB * 2 * self.packed.shape[1] >= 2**31)
@@ -110,20 +112,26 @@ class CpuBackend:
         return PackedMatrix(packed, matrix.scale, bias, matrix.limit, n_columns)
 
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
-        n_rows, width = x.shape
-        rows = Rows(np.empty((n_rows, _round_up(width, 2)), np.int16), np.empty(n_rows, np.float32), limit)
+        rows = _new_rows(x, limit)
         cpu_ops.quantise_rows(x, np.float32(limit), rows.q, rows.scale)
         return rows
 
-    def linear(self, rows: Rows, matrix: PackedMatrix) -> Floats:
+    def linear(self, rows: Rows, matrix: PackedMatrix, residual: Floats | None = None) -> Floats:
         y = np.empty((len(rows.q), matrix.n_columns), dtype=np.float32)
-        cpu_ops.linear(rows.q, rows.scale, matrix.wide, matrix.packed, matrix.scale, matrix.bias, y)
+        added = _NO_ROWS if residual is None else residual
+        cpu_ops.linear(rows.q, rows.scale, matrix.wide, matrix.packed, matrix.scale, matrix.bias, added, y)
         return y
 
     def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
         y = np.empty_like(x)
         cpu_ops.norm(x, weight, _NO_FLOATS if bias is None else bias, np.float32(eps), bias is not None, y)
         return y
+
+    def norm_rows(self, x: Floats, weight: Floats, bias: Floats | None, eps: float, limit: int) -> Rows:
+        rows = _new_rows(x, limit)
+        shift = _NO_FLOATS if bias is None else bias
+        cpu_ops.norm_rows(x, weight, shift, np.float32(eps), bias is not None, np.float32(limit), rows.q, rows.scale)
+        return rows
 
     def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
         cpu_ops.rotate(x, head_width, cos, sin, positions)
@@ -134,6 +142,21 @@ class CpuBackend:
         normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
         cpu_ops.activate(_KINDS[kind], gate, gate if up is None else up, up is not None, normal, y)
         return y
+
+    def activate_rows(self, kind: str, gate: Floats, up: Floats | None, limit: int) -> Rows:
+        rows = _new_rows(gate, limit)
+        normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
+        cpu_ops.activate_rows(
+            _KINDS[kind],
+            gate,
+            gate if up is None else up,
+            up is not None,
+            normal,
+            np.float32(limit),
+            rows.q,
+            rows.scale,
+        )
+        return rows
 
     def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> CpuCache | SelectiveCpuCache:
         return (SelectiveCpuCache if spec.selection else CpuCache)(spec, n_lanes, capacity)
@@ -205,6 +228,11 @@ class CpuBackend:
         y = np.empty((len(weights), bucket_size), dtype=np.float32)
         cpu_ops.member_frequencies(weights, buckets, bucket_size, y)
         return y
+
+
+def _new_rows(x: Floats, limit: int) -> Rows:
+    """Room for rows of `x`, their width rounded up to even."""
+    return Rows(np.empty((len(x), _round_up(x.shape[1], 2)), np.int16), np.empty(len(x), np.float32), limit)
 
 
 def _quantise_queries(q: Floats, n_pairs: int) -> Rows:

@@ -122,11 +122,11 @@ def pack_matrix(weight, packed):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def linear(q, row_scale, wide, packed, scale, bias, y):  # type: ignore[no-untyped-def]
+def linear(q, row_scale, wide, packed, scale, bias, residual, y):  # type: ignore[no-untyped-def]
     """Twin of `reference.linear`. `wide`: sums may leave int32, so add blocks of terms in int64.
 
     q int16 `[R, 2 * pairs]`, packed int8 `[blocks, pairs, 16, 2]`, scale and bias float32 (bias
-    may be empty), y float32 `[R, N]`.
+    may be empty), y float32 `[R, N]`. A residual `[R, N]` (or empty) is added last.
     """
     n_rows, n_columns = y.shape
     n_pairs = packed.shape[1]
@@ -142,6 +142,9 @@ def linear(q, row_scale, wide, packed, scale, bias, y):  # type: ignore[no-untyp
         for r in range(n_rows):
             for j in range(n_columns):
                 y[r, j] += bias[j]
+    for r in range(residual.shape[0]):
+        for j in range(n_columns):
+            y[r, j] += residual[r, j]
 
 
 @_compiled
@@ -169,32 +172,50 @@ def _linear_block(a, b, n_pairs, row_scale, wide, scale, y):  # type: ignore[no-
 @_compiled
 def norm(x, weight, bias, eps, subtract_mean, y):  # type: ignore[no-untyped-def]
     """Twin of `reference.rms_norm` and `reference.layer_norm` (`subtract_mean`, with bias)."""
-    n_rows, width = x.shape
-    q = np.empty(width, np.int16)
-    centred = np.empty(width, np.float32)
+    q = np.empty(x.shape[1], np.int16)
+    for r in range(x.shape[0]):
+        _norm_row(x[r], weight, bias, eps, subtract_mean, q, y[r])
+
+
+@_compiled
+def norm_rows(x, weight, bias, eps, subtract_mean, limit, q, scale):  # type: ignore[no-untyped-def]
+    """`norm`, then `quantise_rows`, a row at a time."""
+    width = x.shape[1]
+    y, squares = np.empty(width, np.float32), np.empty(width, np.int16)
+    for r in range(x.shape[0]):
+        _norm_row(x[r], weight, bias, eps, subtract_mean, squares, y)
+        scale[r] = _quantise_row(y, limit, q[r, :width])
+        for i in range(width, q.shape[1]):
+            q[r, i] = 0
+
+
+@_compiled
+def _norm_row(x, weight, bias, eps, subtract_mean, q, y):  # type: ignore[no-untyped-def]
+    """`norm` of one row; `q` is room for its integers."""
+    width = x.shape[0]
     limit = np.float32(NORM_LIMIT)
-    for r in range(n_rows):
-        row = x[r]
-        if subtract_mean:
-            scale = np.float64(_quantise_row(row, limit, q))
-            total = np.int64(0)
-            for i in range(width):
-                total += np.int64(q[i])
-            mean = np.float32(scale * (np.float64(total) / np.float64(width)))
-            for i in range(width):
-                centred[i] = row[i] - mean
-            row = centred
-        scale = np.float64(_quantise_row(row, limit, q))
-        squares = np.int64(0)
+    if subtract_mean:
+        scale = np.float64(_quantise_row(x, limit, q))
+        total = np.int64(0)
         for i in range(width):
-            squares += np.int64(np.int32(q[i]) * np.int32(q[i]))
-        mean_square = (scale * scale) * (np.float64(squares) / np.float64(width))
-        inverse = np.float32(np.float64(1.0) / np.sqrt(mean_square + np.float64(eps)))
+            total += np.int64(q[i])
+        mean = np.float32(scale * (np.float64(total) / np.float64(width)))
         for i in range(width):
-            y[r, i] = (row[i] * inverse) * weight[i]
-        if subtract_mean:
-            for i in range(width):
-                y[r, i] += bias[i]
+            y[i] = x[i] - mean
+    else:
+        for i in range(width):
+            y[i] = x[i]
+    scale = np.float64(_quantise_row(y, limit, q))
+    squares = np.int64(0)
+    for i in range(width):
+        squares += np.int64(np.int32(q[i]) * np.int32(q[i]))
+    mean_square = (scale * scale) * (np.float64(squares) / np.float64(width))
+    inverse = np.float32(np.float64(1.0) / np.sqrt(mean_square + np.float64(eps)))
+    for i in range(width):
+        y[i] = (y[i] * inverse) * weight[i]
+    if subtract_mean:
+        for i in range(width):
+            y[i] += bias[i]
 
 
 @_compiled
@@ -229,28 +250,47 @@ def activate(kind, gate, up, gated, normal, y):  # type: ignore[no-untyped-def]
     width = gate.shape[1]
     u, weights = np.empty(width, np.float32), np.empty(width, np.int32)
     for r in range(gate.shape[0]):
-        x, row = gate[r], y[r]
-        if kind == 3:
+        _activate_row(kind, gate[r], up[r], gated, normal, u, weights, y[r])
+
+
+@_compiled
+def activate_rows(kind, gate, up, gated, normal, limit, q, scale):  # type: ignore[no-untyped-def]
+    """`activate`, then `quantise_rows`, a row at a time."""
+    width = gate.shape[1]
+    u, weights = np.empty(width, np.float32), np.empty(width, np.int32)
+    y = np.empty(width, np.float32)
+    for r in range(gate.shape[0]):
+        _activate_row(kind, gate[r], up[r], gated, normal, u, weights, y)
+        scale[r] = _quantise_row(y, limit, q[r, :width])
+        for i in range(width, q.shape[1]):
+            q[r, i] = 0
+
+
+@_compiled
+def _activate_row(kind, x, up, gated, normal, u, weights, y):  # type: ignore[no-untyped-def]
+    """`activate` of one row; `u` and `weights` are room for what the exponential needs."""
+    width = x.shape[0]
+    if kind == 3:
+        for i in range(width):
+            positive = max(x[i], _ZERO)
+            y[i] = positive * positive
+    elif kind == 2:
+        _gelu(x, normal, y)
+    else:
+        if kind == 1:
             for i in range(width):
-                positive = max(x[i], _ZERO)
-                row[i] = positive * positive
-        elif kind == 2:
-            _gelu(x, normal, row)
+                u[i] = (x[i] + ((x[i] * x[i]) * x[i]) * np.float32(0.044715)) * np.float32(1.5957691216)
         else:
-            if kind == 1:
-                for i in range(width):
-                    u[i] = (x[i] + ((x[i] * x[i]) * x[i]) * np.float32(0.044715)) * np.float32(1.5957691216)
-            else:
-                u[:] = x
-            for i in range(width):
-                row[i] = abs(u[i])
-            _exp_weights(row, weights)
-            for i in range(width):
-                e = np.float32(weights[i]) * _EXP_UNIT
-                row[i] = (x[i] * e if u[i] < _ZERO else x[i]) / (_ONE + e)
-        if gated:
-            for i in range(width):
-                row[i] = row[i] * up[r, i]
+            u[:] = x
+        for i in range(width):
+            y[i] = abs(u[i])
+        _exp_weights(y, weights)
+        for i in range(width):
+            e = np.float32(weights[i]) * _EXP_UNIT
+            y[i] = (x[i] * e if u[i] < _ZERO else x[i]) / (_ONE + e)
+    if gated:
+        for i in range(width):
+            y[i] = y[i] * up[i]
 
 
 @_compiled
@@ -430,12 +470,23 @@ def bucket_frequencies(weights, n, y):  # type: ignore[no-untyped-def]
     for r in range(weights.shape[0]):
         total = np.int64(0)
         for bucket in range(n):
-            bucket_sum = np.int64(0)
-            for v in range(bucket * n, min((bucket + 1) * n, vocab_size)):
-                bucket_sum += np.int64(weights[r, v])
-            sums[bucket] = bucket_sum
-            total += bucket_sum
+            sums[bucket] = _sum(weights[r, min(bucket * n, vocab_size) : min((bucket + 1) * n, vocab_size)])
+            total += sums[bucket]
         _share(sums, n, total, y[r])
+
+
+@_compiled
+def _sum(weights):  # type: ignore[no-untyped-def]
+    """The sum of some weights; of less than 128, each at most 2**24, in int32, which fills more of a vector."""
+    if weights.shape[0] < 128:
+        narrow = np.int32(0)
+        for i in range(weights.shape[0]):
+            narrow = np.int32(narrow + weights[i])
+        return np.int64(narrow)
+    total = np.int64(0)
+    for i in range(weights.shape[0]):
+        total += np.int64(weights[i])
+    return total
 
 
 @_compiled

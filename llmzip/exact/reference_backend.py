@@ -60,13 +60,17 @@ class ReferenceBackend:
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
         return reference.quantise_rows(x, limit)
 
-    def linear(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
-        return reference.linear(rows, matrix)
+    def linear(self, rows: Rows, matrix: QuantisedMatrix, residual: Floats | None = None) -> Floats:
+        y = reference.linear(rows, matrix)
+        return y if residual is None else residual + y
 
     def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
         if bias is None:
             return reference.rms_norm(x, weight, eps)
         return reference.layer_norm(x, weight, bias, eps)
+
+    def norm_rows(self, x: Floats, weight: Floats, bias: Floats | None, eps: float, limit: int) -> Rows:
+        return reference.quantise_rows(self.norm(x, weight, bias, eps), limit)
 
     def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
         heads = x.reshape(len(x), -1, head_width)
@@ -75,6 +79,9 @@ class ReferenceBackend:
     def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
         y = reference.ACTIVATIONS[kind](gate)
         return y if up is None else y * up
+
+    def activate_rows(self, kind: str, gate: Floats, up: Floats | None, limit: int) -> Rows:
+        return reference.quantise_rows(self.activate(kind, gate, up), limit)
 
     def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> ReferenceCache:
         return (SelectiveReferenceCache if spec.selection else ReferenceCache)(spec, n_lanes, capacity)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from llmzip.errors import ModelInvalidError
 from llmzip.exact import reference, tables
 from llmzip.exact.backend import Backend, Cache, Floats, Segments
-from llmzip.exact.matrix import QuantisedMatrix
+from llmzip.exact.matrix import QuantisedMatrix, Rows
 from llmzip.exact.spec import MAX_WINDOW, ModelSpec
 
 
@@ -80,14 +80,24 @@ class Transformer:
             ValueError: a segment of a selective model neither begins its lane nor continues it: what a lane
                 has forgotten cannot be taken back.
         """
-        index, tokens, positions = _lay_out(segments)
+        return self._run(cache, *_lay_out(segments))
+
+    def step(
+        self, cache: Cache, lanes: NDArray[np.int32], positions: NDArray[np.int32], tokens: NDArray[np.int32]
+    ) -> Floats:
+        """`hidden` of one token a lane; all int32 `[R]`."""
+        rows = np.arange(len(lanes), dtype=np.int32)
+        index = np.stack([lanes, rows, np.ones_like(rows), positions], axis=1)
+        return self._run(cache, index, tokens, positions)
+
+    def _run(self, cache: Cache, index: Segments, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
         lanes, starts = index[:, 0], index[:, 3]
         if self.spec.selection and ((starts != 0) & (starts != cache.lengths[lanes])).any():
             raise ValueError(f"lanes {lanes}: expected positions 0 or {cache.lengths[lanes]}, found {starts}")
         cache.lengths[lanes] = starts + index[:, 2]
         x = self._embed(tokens, positions)
         if self.spec.ngrams:
-            x = x + self._embed_runs(cache, np.repeat(index[:, 0], index[:, 2]), tokens, positions)
+            x = x + self._embed_runs(cache, np.repeat(lanes, index[:, 2]), tokens, positions)
         for layer in range(self.spec.n_layers):
             x = self._block(cache, layer, index, positions, x)
         return self._norm(x, "final_norm")
@@ -95,7 +105,8 @@ class Transformer:
     def logits(self, hidden: Floats) -> Floats:
         """Logits of rows of `hidden`, float32 `[R, V]`."""
         name = "embed" if self.spec.tied_head else "head"
-        return self._linear(name, hidden)
+        matrix = self._matrices[name]
+        return self.backend.linear(self.backend.quantise_rows(hidden, matrix.limit), matrix)
 
     def _embed(self, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
         """Source: ARITHMETIC.md, section 6.1."""
@@ -124,19 +135,14 @@ class Transformer:
 
     def _block(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         prefix = f"layers.{layer}."
-        attended = self._attention(cache, layer, index, positions, self._norm(x, prefix + "attention_norm"))
-        if self.spec.sandwich_norms:
-            attended = self._norm(attended, prefix + "post_attention_norm")
-        between = x + attended
+        between = self._attention(cache, layer, index, positions, x)
         mlp_input = x if self.spec.parallel_residual else between
-        mixed = self._mlp(prefix, self._norm(mlp_input, prefix + "mlp_norm"))
-        if self.spec.sandwich_norms:
-            mixed = self._norm(mixed, prefix + "post_mlp_norm")
-        return between + mixed
+        return self._added(self._mlp(prefix, mlp_input), prefix + "down", between, prefix + "post_mlp_norm")
 
     def _attention(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
+        """The residual stream after attention."""
         spec, prefix = self.spec, f"layers.{layer}."
-        q, k, v = self._linears([prefix + "q", prefix + "k", prefix + "v"], x)
+        q, k, v = self._normed_products(x, prefix + "attention_norm", [prefix + part for part in "qkv"])
         if spec.qk_norm:
             q = self._head_norm(q, prefix + "q_norm")
             k = self._head_norm(k, prefix + "k_norm")
@@ -152,32 +158,43 @@ class Transformer:
             self.backend.write_cache(cache, layer, index, k, v)
             window = spec.local_window if local else 0
             y = self.backend.attention(cache, layer, index, heads, spec.attention_scale, window)
-        return self._linear(prefix + "o", y.reshape(len(q), -1))
+        rows = self.backend.quantise_rows(y.reshape(len(q), -1), self._matrices[prefix + "o"].limit)
+        return self._added(rows, prefix + "o", x, prefix + "post_attention_norm")
 
-    def _mlp(self, prefix: str, x: Floats) -> Floats:
-        if self.spec.mlp == "gated":
-            gate, up = self._linears([prefix + "gate", prefix + "up"], x)
-            h = self.backend.activate(self.spec.activation, gate, up)
+    def _mlp(self, prefix: str, x: Floats) -> Rows:
+        """What the MLP's last matrix is multiplied with."""
+        kind, limit = self.spec.activation, self._matrices[prefix + "down"].limit
+        names = [prefix + "up"] if self.spec.mlp == "plain" else [prefix + "gate", prefix + "up"]
+        gate, *up = self._normed_products(x, prefix + "mlp_norm", names)
+        return self.backend.activate_rows(kind, gate, up[0] if up else None, limit)
+
+    def _added(self, rows: Rows, name: str, residual: Floats, norm: str) -> Floats:
+        """The residual stream with what a block's matrix `name` makes of `rows`, normed where the family does so."""
+        if not self.spec.sandwich_norms:
+            return self.backend.linear(rows, self._matrices[name], residual)
+        return residual + self._norm(self.backend.linear(rows, self._matrices[name]), norm)
+
+    def _normed_products(self, x: Floats, norm: str, names: list[str]) -> list[Floats]:
+        """Products of the rows of `x`, normed, with several matrices; quantised once for each limit of theirs."""
+        matrices = [self._matrices[name] for name in names]
+        limits = {matrix.limit for matrix in matrices}
+        if len(limits) == 1:
+            weight, bias = self._vectors[norm], self._norm_bias(norm)
+            rows = {limit: self.backend.norm_rows(x, weight, bias, self.spec.norm_eps, limit) for limit in limits}
         else:
-            h = self.backend.activate(self.spec.activation, self._linear(prefix + "up", x), None)
-        return self._linear(prefix + "down", h)
+            normed = self._norm(x, norm)
+            rows = {limit: self.backend.quantise_rows(normed, limit) for limit in limits}
+        return [self.backend.linear(rows[matrix.limit], matrix) for matrix in matrices]
+
+    def _norm_bias(self, name: str) -> Floats | None:
+        return self._vectors[name + ".bias"] if self.spec.norm == "layer" else None
 
     def _norm(self, x: Floats, name: str) -> Floats:
-        bias = self._vectors[name + ".bias"] if self.spec.norm == "layer" else None
-        return self.backend.norm(x, self._vectors[name], bias, self.spec.norm_eps)
+        return self.backend.norm(x, self._vectors[name], self._norm_bias(name), self.spec.norm_eps)
 
     def _head_norm(self, x: Floats, name: str) -> Floats:
         heads = x.reshape(-1, self.spec.head_width)
         return self.backend.norm(heads, self._vectors[name], None, self.spec.norm_eps).reshape(x.shape)
-
-    def _linear(self, name: str, x: Floats) -> Floats:
-        return self._linears([name], x)[0]
-
-    def _linears(self, names: list[str], x: Floats) -> list[Floats]:
-        """Products of the same input with several matrices, which is quantised once for each limit."""
-        matrices = [self._matrices[name] for name in names]
-        rows = {limit: self.backend.quantise_rows(x, limit) for limit in {matrix.limit for matrix in matrices}}
-        return [self.backend.linear(rows[matrix.limit], matrix) for matrix in matrices]
 
 
 def _lay_out(segments: Sequence[Segment]) -> tuple[Segments, NDArray[np.int32], NDArray[np.int32]]:

@@ -8,8 +8,8 @@ import pytest
 
 from bench import engine, results
 from bench.workload import ENCODE, FLOAT, FLOOR, TOKENISE, Case, decode_name, encode_name
-from llmzip.codec import LaneDecoder
 from llmzip.exact.spec import ModelSpec
+from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import load_artefact
 from llmzip.models.card import Card
 from llmzip.models.convert.float_model import FloatModel, tensor_shape

@@ -15,11 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
-from llmzip.codec import Codec, LaneDecoder, Windowing
+from llmzip.codec import Codec, Windowing
 from llmzip.exact.backend import load_backend
 from llmzip.exact.matrix import TWO_LIMBS
 from llmzip.exact.spec import ModelSpec
 from llmzip.exact.transformer import Segment, Transformer
+from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.convert import FloatModel, load_float_model
 from llmzip.models.convert.float_model import tensor_shape

@@ -1,0 +1,213 @@
+"""Decoding: many chunks side by side, one lane each, a token of every lane at a time.
+
+What the lanes share goes through arrays, so that the interpreter's part of a token is little more than the
+two calls of the entropy coder. A lane that meets an error ends with it; the others do not notice.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.codec import BLOCK_ROWS, Codec
+from llmzip.entropy import TokenDecoder
+from llmzip.errors import FormatError
+from llmzip.exact.backend import Floats
+from llmzip.exact.transformer import Segment
+
+Indices = NDArray[np.int32]
+
+# Tokens that a lane has room for at first; a chunk of more doubles it.
+ROOM = 4096
+
+
+class Lanes:
+    """The lanes of one thread, by index: their payloads, tokens and places in their windows.
+
+    A lane is in use from `begin` until `finished` names it and `end` gives its bytes.
+    """
+
+    def __init__(self, codec: Codec, n_lanes: int) -> None:
+        self._codec = codec
+        self._cache = codec.transformer.new_cache(n_lanes, codec.windowing.window)
+        self._sizes = np.diff(codec.artefact.vocabulary.offsets).astype(np.int64)
+        self._decoders: list[TokenDecoder | None] = [None] * n_lanes
+        self._errors: list[FormatError | None] = [None] * n_lanes
+        self._tokens = np.zeros((n_lanes, ROOM), dtype=np.int32)
+        self._n_tokens = np.zeros(n_lanes, dtype=np.int32)
+        self._n_inputs = np.zeros(n_lanes, dtype=np.int32)
+        self._left = np.zeros(n_lanes, dtype=np.int64)
+
+    def begin(self, lane: int, payload: bytes, raw_length: int) -> None:
+        """Put a chunk into a lane; raises `FormatError` for a payload that cannot be one."""
+        self._decoders[lane] = TokenDecoder(payload)
+        self._errors[lane] = None
+        self._n_tokens[lane] = self._n_inputs[lane] = 0
+        self._left[lane] = raw_length
+
+    def step(self, lanes: Indices) -> None:
+        """Decode one token of each of `lanes`."""
+        inputs = self._next_inputs(lanes)
+        hidden = self._codec.transformer.step(self._cache, lanes, self._n_inputs[lanes] - 1, inputs)
+        first = 0
+        for part in self._codec.output_parts(hidden):
+            some = lanes[first : first + len(part)]
+            self._accept(some, self._choose(some, self._codec.weights(part)))
+            first += len(part)
+
+    def finished(self, lanes: Indices) -> Indices:
+        """Those of `lanes` whose bytes are all there, or that have met an error."""
+        return lanes[self._left[lanes] <= 0]
+
+    def end(self, lane: int) -> bytes:
+        """The bytes of a finished lane, or its `FormatError`."""
+        error = self._errors[lane]
+        if error is not None:
+            raise error
+        return self._codec.artefact.vocabulary.decode(self._tokens[lane, : self._n_tokens[lane]])
+
+    def _next_inputs(self, lanes: Indices) -> Indices:
+        """The last token that each lane's model has not seen; what comes before it in a new window goes in here."""
+        windowing = self._codec.windowing
+        n_inputs = self._n_inputs[lanes]
+        for lane in lanes[(n_inputs == 0) | (n_inputs == windowing.window)]:
+            n_tokens = self._n_tokens[lane]
+            overlap = self._tokens[lane, n_tokens - min(windowing.overlap, n_tokens) : n_tokens]
+            bos = np.array([self._codec.artefact.spec.bos_id], dtype=np.int32)
+            self._prefill(int(lane), np.concatenate([bos, overlap])[:-1])
+            self._n_inputs[lane] = len(overlap)
+        self._n_inputs[lanes] += 1
+        inputs = self._tokens[lanes, self._n_tokens[lanes] - 1]
+        return np.where(self._n_inputs[lanes] == 1, np.int32(self._codec.artefact.spec.bos_id), inputs)
+
+    def _prefill(self, lane: int, tokens: Indices) -> None:
+        for first in range(0, len(tokens), BLOCK_ROWS):
+            self._codec.transformer.hidden(self._cache, [Segment(lane, first, tokens[first : first + BLOCK_ROWS])])
+
+    def _choose(self, lanes: Indices, weights: NDArray[np.int32]) -> Indices:
+        """The tokens that the payloads say, given the model's weights `[R, V]`."""
+        codec = self._codec
+        buckets = self._decode(lanes, codec.backend.bucket_frequencies(weights, codec.bucket_size))
+        n_buckets = -(-codec.artefact.spec.vocab_size // codec.bucket_size)
+        inside = np.minimum(buckets, np.int32(n_buckets - 1))
+        members = self._decode(lanes, codec.backend.member_frequencies(weights, inside, codec.bucket_size))
+        return buckets * np.int32(codec.bucket_size) + members
+
+    def _decode(self, lanes: Indices, frequencies: Floats) -> Indices:
+        """The next symbol of each lane's payload; 0 after an error."""
+        symbols = np.zeros(len(lanes), dtype=np.int32)
+        for i, lane in enumerate(lanes.tolist()):
+            decoder = self._decoders[lane]
+            if decoder is not None:
+                try:
+                    symbols[i] = decoder.decode(frequencies[i])
+                except FormatError as error:
+                    self._fail(lane, error)
+        return symbols
+
+    def _accept(self, lanes: Indices, tokens: Indices) -> None:
+        """Take the decoded tokens; one that no encoder can have written is an error."""
+        n_tokens = self._n_tokens[lanes]
+        if n_tokens.max(initial=0) == self._tokens.shape[1]:
+            self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], axis=1)
+        known = tokens < len(self._sizes)
+        sizes = np.where(known, self._sizes[np.where(known, tokens, 0)], 0)
+        self._tokens[lanes, n_tokens] = tokens
+        self._n_tokens[lanes] += 1
+        left = self._left[lanes]
+        for i in np.flatnonzero((sizes < 1) | (sizes > left)):
+            lane = int(lanes[i])
+            if self._errors[lane] is None:
+                expected = f"expected a token of 1 to {left[i]} bytes, found one of {sizes[i]}"
+                self._fail(lane, FormatError(f"model payload: {expected}"))
+        self._left[lanes] = np.where([self._errors[lane] is None for lane in lanes.tolist()], left - sizes, 0)
+
+    def _fail(self, lane: int, error: FormatError) -> None:
+        self._errors[lane], self._decoders[lane] = error, None
+
+
+class _Job(NamedTuple):
+    payload: bytes
+    raw_length: int
+    result: Future[bytes]
+
+
+class LaneDecoder:
+    """Decodes chunks in lanes on several threads; results come as futures.
+
+    Args:
+        codec: the model and the windows.
+        n_lanes: chunks in progress at once, all threads together.
+        n_threads: threads, each with its share of the lanes.
+    """
+
+    def __init__(self, codec: Codec, n_lanes: int, n_threads: int) -> None:
+        self._codec = codec
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._stopped = False
+        n_threads = min(n_threads, n_lanes)
+        shares = [n_lanes // n_threads + (i < n_lanes % n_threads) for i in range(n_threads)]
+        self._threads = [threading.Thread(target=self._run, args=(share,), daemon=True) for share in shares]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, payload: bytes, raw_length: int) -> Future[bytes]:
+        """Queue a chunk; the future gives its bytes or raises `FormatError`."""
+        result: Future[bytes] = Future()
+        self._jobs.put(_Job(payload, raw_length, result))
+        return result
+
+    def close(self) -> None:
+        """Stop the threads; chunks that are not finished never will be."""
+        self._stopped = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, n_lanes: int) -> None:
+        lanes = Lanes(self._codec, n_lanes)
+        free = list(range(n_lanes))
+        active: dict[int, _Job] = {}
+        while not self._stopped:
+            if not self._fill(lanes, free, active):
+                return
+            indices = np.array(list(active), dtype=np.int32)
+            try:
+                lanes.step(indices)
+            except BaseException as error:
+                for job in active.values():
+                    job.result.set_exception(error)
+                raise
+            for lane in lanes.finished(indices).tolist():
+                free.append(lane)
+                _settle(lanes, lane, active.pop(lane))
+
+    def _fill(self, lanes: Lanes, free: list[int], active: dict[int, _Job]) -> bool:
+        """Give free lanes the queued chunks, waiting only if no lane is active; False at the end."""
+        while free:
+            try:
+                job = self._jobs.get(block=not active)
+            except queue.Empty:
+                break
+            if job is None:
+                return bool(active)
+            try:
+                lanes.begin(free[-1], job.payload, job.raw_length)
+            except FormatError as error:
+                job.result.set_exception(error)
+                continue
+            active[free.pop()] = job
+        return True
+
+
+def _settle(lanes: Lanes, lane: int, job: _Job) -> None:
+    try:
+        job.result.set_result(lanes.end(lane))
+    except FormatError as error:
+        job.result.set_exception(error)
