@@ -17,9 +17,10 @@ _RANKS = {
     "models": 2,
     "codec": 3,
     "methods": 3,
-    "archive": 4,
-    "archive_file": 5,
-    "cli": 6,
+    "lanes": 4,
+    "archive": 5,
+    "archive_file": 6,
+    "cli": 7,
 }
 # Training exports artefacts, and the trainer's commands are reached from the command line.
 _TRAINING_USERS = {"cli"}

@@ -7,22 +7,24 @@ import pytest
 import torch
 
 from llmzip_training.export import export_model
-from llmzip_training.model import Llama, ModelConfig
+from llmzip_training.model import LanguageModel, ModelConfig
 from llmzip_training.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="module")
-def model() -> Llama:
+def model() -> LanguageModel:
     """A model in which no tensor is at its initial zeros or ones."""
     torch.manual_seed(0)
-    model = Llama(ModelConfig(vocab_size=300, width=32, n_layers=3, n_heads=4, n_kv_heads=2, ffn_width=48, context=40))
+    model = LanguageModel(
+        ModelConfig(vocab_size=300, width=32, n_layers=3, n_heads=4, n_kv_heads=2, ffn_width=48, context=40)
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
 
 
-def test_exported_folder_gives_the_same_logits_in_transformers(model: Llama, tmp_path: Path) -> None:
+def test_exported_folder_gives_the_same_logits_in_transformers(model: LanguageModel, tmp_path: Path) -> None:
     """Names, layout, rotary pairing and settings mean to others what they mean here."""
     from transformers import AutoModelForCausalLM
 
@@ -38,7 +40,7 @@ def test_exported_folder_gives_the_same_logits_in_transformers(model: Llama, tmp
     assert expected.std() > 0.5
 
 
-def test_prediction_depends_on_earlier_tokens_only(model: Llama) -> None:
+def test_prediction_depends_on_earlier_tokens_only(model: LanguageModel) -> None:
     """A decoder can compute what the encoder computed."""
     ids = torch.randint(0, 300, (1, 40), generator=torch.Generator().manual_seed(2))
     changed = ids.clone()

@@ -1,25 +1,42 @@
 # ruff: noqa: TID253
-"""The float Llama that is trained here; imports torch, so it is loaded lazily as a whole.
+"""The float language model that is trained here; imports torch, so it is loaded lazily as a whole.
 
-Pre-norm blocks, rotary positions in the half-split pairing, SwiGLU, grouped key and value heads,
-one matrix for embedding and output, no biases. Parameter names are those of `LlamaForCausalLM`
-below `model.`, so that export is a renaming.
+Pre-norm blocks, rotary positions in the half-split pairing, plain or selective attention with grouped
+key and value heads, a gated or plain MLP, one matrix for embedding and output, no biases, and tables of
+embeddings for runs of two and more tokens where the configuration asks for them. Parameter names are those
+of `LlamaForCausalLM` below `model.`, so that export is a renaming.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from llmzip.errors import ConfigError
+from llmzip_training.config import expect_at_least
+from llmzip_training.ngrams import NgramEmbedding
+from llmzip_training.selection import SelectionRules, selective_attention
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model; `context` is the number of tokens in a training window."""
+    """The shape of a model.
+
+    Attributes:
+        vocab_size, width, n_layers, n_heads, n_kv_heads, ffn_width: sizes.
+        context: tokens in the longest window.
+        mlp: `gated` (activation(gate) * up) or `plain` (activation(up)).
+        activation: `silu`, or `relu2`, the square of ReLU.
+        attention: `plain`, or `selective`, head 0 of each layer selecting.
+        protect_first, mask_self: the rules of selection, see `SelectionRules`.
+        ngram_tables: tables of embeddings for runs of 2, 3, ... tokens; 0 for none.
+        ngram_rows: rows of each such table, a power of two.
+        head_width: of one attention head; 0 is replaced by width / n_heads.
+    """
 
     vocab_size: int
     width: int
@@ -28,22 +45,52 @@ class ModelConfig:
     n_kv_heads: int
     ffn_width: int
     context: int
+    mlp: Literal["gated", "plain"] = "gated"
+    activation: Literal["silu", "relu2"] = "silu"
+    attention: Literal["plain", "selective"] = "plain"
+    protect_first: bool = True
+    mask_self: bool = False
+    ngram_tables: int = 0
+    ngram_rows: int = 0
     rotary_base: float = 10000.0
     norm_eps: float = 1e-5
+    head_width: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a shape that cannot be built."""
-        if self.width % (2 * self.n_heads):
-            raise ConfigError(f"model: expected width divisible by 2 * n_heads, found {self.width} and {self.n_heads}")
+        for name in ("vocab_size", "width", "n_layers", "n_heads", "n_kv_heads", "ffn_width", "context"):
+            expect_at_least(f"model.{name}", getattr(self, name), 1)
+        if not self.head_width:
+            if self.width % (2 * self.n_heads):
+                raise ConfigError(
+                    f"model: expected width divisible by 2 * n_heads, found {self.width} and {self.n_heads}"
+                )
+            object.__setattr__(self, "head_width", self.width // self.n_heads)
+        if self.head_width < 0 or self.head_width % 2:
+            raise ConfigError(f"model: expected head_width even and not negative, found {self.head_width}")
         if self.n_heads % self.n_kv_heads:
             raise ConfigError(
                 f"model: expected n_heads divisible by n_kv_heads, found {self.n_heads}, {self.n_kv_heads}"
             )
+        if not 1 <= self.vocab_size <= MAX_VOCAB_SIZE:
+            raise ConfigError(f"model: expected vocab_size from 1 to {MAX_VOCAB_SIZE}, found {self.vocab_size}")
+        _expect_one_of("mlp", self.mlp, "gated", "plain")
+        _expect_one_of("activation", self.activation, "silu", "relu2")
+        _expect_one_of("attention", self.attention, "plain", "selective")
+        if self.ngram_tables and (self.ngram_rows & (self.ngram_rows - 1) or self.width % self.ngram_tables):
+            raise ConfigError(
+                f"model: expected ngram_rows a power of two and width divisible by ngram_tables, "
+                f"found {self.ngram_rows}, {self.width} and {self.ngram_tables}"
+            )
 
-    @property
-    def head_width(self) -> int:
-        """Width of one attention head."""
-        return self.width // self.n_heads
+
+def _expect_one_of(name: str, found: str, *expected: str) -> None:
+    if found not in expected:
+        raise ConfigError(f"model: expected {name} to be one of {', '.join(expected)}, found {found!r}")
+
+
+EMBEDDING_STD = 0.02
+MAX_VOCAB_SIZE = 2**16
 
 
 class RmsNorm(nn.Module):
@@ -60,45 +107,74 @@ class RmsNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions and grouped key and value heads."""
+    """Causal self-attention with rotary positions and grouped key and value heads, plain or selective.
+
+    `rules` may be changed after training, to compare with what a model does without its selection.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        kv_width = config.n_kv_heads * config.head_width
-        self.q_proj = nn.Linear(config.width, config.width, bias=False)
+        self.rules = SelectionRules(config.protect_first, config.mask_self)
+        q_width, kv_width = config.n_heads * config.head_width, config.n_kv_heads * config.head_width
+        self.q_proj = nn.Linear(config.width, q_width, bias=False)
         self.k_proj = nn.Linear(config.width, kv_width, bias=False)
         self.v_proj = nn.Linear(config.width, kv_width, bias=False)
-        self.o_proj = nn.Linear(config.width, config.width, bias=False)
+        self.o_proj = nn.Linear(q_width, config.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Mix the tokens of `x` `[B, T, D]`, each with those before it; angles `[T, K]`."""
-        B, T, D = x.shape
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, forgettings: list[list[Tensor]] | None) -> Tensor:
+        """Mix the tokens of `x` `[B, T, D]`, each with those before it; angles `[T, K]`.
+
+        A selective layer appends its F, by blocks of queries, to `forgettings`.
+        """
+        q, k, v = self.project(x, cos, sin)
+        if self.config.attention == "selective":
+            y, blocks = selective_attention(q, k, v, self.config.head_width**-0.5, self.rules)
+            if forgettings is not None:
+                forgettings.append(blocks)
+        else:
+            group = self.config.n_heads // self.config.n_kv_heads
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.join(y)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries `[B, H, T, K]`, keys and values `[B, Hk, T, K]`; queries and keys are rotated."""
+        B, T, _ = x.shape
         config = self.config
         q = self.q_proj(x).view(B, T, config.n_heads, -1).transpose(1, 2)
         k = self.k_proj(x).view(B, T, config.n_kv_heads, -1).transpose(1, 2)
         v = self.v_proj(x).view(B, T, config.n_kv_heads, -1).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        group = config.n_heads // config.n_kv_heads
-        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        mixed: Tensor = self.o_proj(y.transpose(1, 2).reshape(B, T, D))
-        return mixed
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def join(self, y: Tensor) -> Tensor:
+        """Bring what the heads mixed, `[B, H, T, K]`, back to the width of the model, `[B, T, D]`."""
+        joined: Tensor = self.o_proj(y.transpose(1, 2).flatten(2))
+        return joined
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: the up projection gated by the SiLU of the gate projection."""
+    """The MLP: activation(gate) * up, or activation(up) where it is plain."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False)
+        self.gate_proj = nn.Linear(config.width, config.ffn_width, bias=False) if config.mlp == "gated" else None
         self.up_proj = nn.Linear(config.width, config.ffn_width, bias=False)
         self.down_proj = nn.Linear(config.ffn_width, config.width, bias=False)
+        self.activation = functional.silu if config.activation == "silu" else relu2
 
     def forward(self, x: Tensor) -> Tensor:
         """Map each row of `x` `[..., D]` by itself."""
-        y: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        up = self.up_proj(x)
+        y: Tensor = self.down_proj(
+            self.activation(up) if self.gate_proj is None else self.activation(self.gate_proj(x)) * up
+        )
         return y
+
+
+def relu2(x: Tensor) -> Tensor:
+    """The square of ReLU."""
+    return functional.relu(x).square()
 
 
 class Block(nn.Module):
@@ -111,20 +187,24 @@ class Block(nn.Module):
         self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, forgettings: list[list[Tensor]] | None) -> Tensor:
         """Add what the layer has to say to the residual stream `x` `[B, T, D]`."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, forgettings)
         y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return y
 
 
-class Llama(nn.Module):
+class LanguageModel(nn.Module):
     """The language model: token ids `[B, T]` to logits `[B, T, V]`."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.embed_ngrams = NgramEmbedding(config.ngram_tables, config.ngram_rows, config.width)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RmsNorm(config.width, config.norm_eps)
         cos, sin = rotary_tables(config)
@@ -132,22 +212,40 @@ class Llama(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         self._initialise()
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits of the next token at every position; at most `context` positions."""
+    def forward(self, ids: Tensor, forgettings: list[list[Tensor]] | None = None) -> Tensor:
+        """Logits of the next token at every position; at most `context` positions.
+
+        The F of selective layers are appended to `forgettings` if it is given, see `memory_penalty`.
+        """
         T = ids.shape[1]
-        x = self.embed_tokens(ids)
+        x = self.embed(ids)
         for layer in self.layers:
-            x = layer(x, self.cos[:T], self.sin[:T])  # type: ignore[index]
+            x = layer(x, self.cos[:T], self.sin[:T], forgettings)
+        return self.predict(x)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The residual stream `[B, T, D]` at the entry of the first layer."""
+        x: Tensor = self.embed_ngrams(ids, self.embed_tokens(ids))
+        return x
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits `[B, T, V]` of the residual stream behind the last layer."""
         return functional.linear(self.norm(x), self.embed_tokens.weight)
 
     def _initialise(self) -> None:
         """Small embeddings, matrices that keep the variance, and every block the identity at first."""
-        nn.init.normal_(self.embed_tokens.weight, std=0.02)
+        for table in (self.embed_tokens, *self.embed_ngrams.tables):
+            nn.init.normal_(table.weight, std=EMBEDDING_STD)
         for name, parameter in self.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(parameter)
             elif name.endswith("_proj.weight"):
-                nn.init.normal_(parameter, std=0.5 * parameter.shape[1] ** -0.5)
+                nn.init.normal_(parameter, std=projection_std(parameter.shape[1]))
+
+
+def projection_std(n_inputs: int) -> float:
+    """Standard deviation of the initial weights of a projection."""
+    return 0.5 * float(n_inputs**-0.5)
 
 
 def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,165 @@
+# ruff: noqa: TID253
+"""Selective attention in float; imports torch, so it is loaded lazily as a whole.
+
+The first head of a layer also selects: where it looks at an earlier token, that token is forgotten a
+little by all heads, from the next query on. Source: Leviathan, Kalman and Matias, "Selective Attention
+Improves Transformer", arXiv:2410.02703.
+
+With Z the scaled scores of all heads, q a query and k a key:
+
+    S[q, k] = ReLU(Z[0, q, k]),  0 for k >= q, and for k = 0 where the first position is protected
+    F[q, k] = S[0, k] + ... + S[q - 1, k]
+    attention of head h: softmax over k <= q of Z[h, q, k] - F[q, k]
+
+Queries go by blocks, each with the keys up to its end only; F is carried from block to block. What is selected is
+decided by `selection_scores`, how it adds up by `accumulate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 256
+
+
+class SelectionRules(NamedTuple):
+    """Who may be forgotten.
+
+    Attributes:
+        protect_first: nothing is forgotten at position 0 of the window.
+        mask_self: a query's own key takes part in its selection too.
+        enabled: False computes F = 0, and so plain attention by the same code.
+    """
+
+    protect_first: bool = True
+    mask_self: bool = False
+    enabled: bool = True
+
+
+def selection_scores(scores: Tensor, queries: Tensor, keys: Tensor, rules: SelectionRules) -> Tensor:
+    """S for scores of the selecting head.
+
+    Args:
+        scores: `[B, Tq, Tk]`; those of the future may be any finite numbers.
+        queries: their positions in the window, `[Tq]`.
+        keys: theirs, `[Tk]` or, where windows differ, `[B, Tk]`.
+        rules: who may be forgotten.
+    """
+    return functional.relu(scores) * _selectable(queries, keys, rules).to(scores.dtype)
+
+
+def accumulate(selection: Tensor, carried: Tensor) -> Tensor:
+    """F for a block of queries: what earlier queries selected, `carried` `[B, Tk]` and the block's own.
+
+    `selection` is `[B, Tq, Tk]`. The sum of a query leaves its own selection out.
+    """
+    return selection.cumsum(dim=1) - selection + carried[:, None]
+
+
+def forgetting_blocks(q: Tensor, k: Tensor, scale: float, rules: SelectionRules) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores and F of the whole window, a block of queries at a time.
+
+    Args:
+        q: queries `[B, H, T, K]`.
+        k: keys `[B, Hk, T, K]`, H a multiple of Hk.
+        scale: what q.k is multiplied by.
+        rules: who may be forgotten.
+
+    Yields:
+        Z `[B, H, Tq, Tk]`, scores of the future included, and F `[B, Tq, Tk]`, for each block in order.
+    """
+    n_batch, _, length, _ = q.shape
+    carried = q.new_zeros(n_batch, 0)
+    for first in range(0, length, BLOCK):
+        end = min(first + BLOCK, length)
+        carried = functional.pad(carried, (0, end - carried.shape[1]))
+        scores = grouped_product(q[:, :, first:end], k[:, :, :end].mT) * scale
+        if not rules.enabled:
+            yield scores, scores.new_zeros(n_batch, end - first, end)
+            continue
+        queries, keys = _places(end - first, first, scores), _places(end, 0, scores)
+        selection = selection_scores(scores[:, 0], queries, keys, rules)
+        forgetting = accumulate(selection, carried)
+        carried = forgetting[:, -1] + selection[:, -1]
+        yield scores, forgetting
+
+
+def selective_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, rules: SelectionRules
+) -> tuple[Tensor, list[Tensor]]:
+    """Attention of a whole window under its own selection.
+
+    Args:
+        q: queries `[B, H, T, K]`; head 0 selects.
+        k: keys `[B, Hk, T, K]`, H a multiple of Hk.
+        v: values, likewise.
+        scale: what q.k is multiplied by.
+        rules: who may be forgotten.
+
+    Returns:
+        The mixed values `[B, H, T, K]`, and F by blocks of queries, each `[B, Tq, Tk]`.
+    """
+    mixed: list[Tensor] = []
+    forgettings: list[Tensor] = []
+    for scores, forgetting in forgetting_blocks(q, k, scale, rules):
+        first, end = scores.shape[3] - scores.shape[2], scores.shape[3]
+        visible = causal_mask(end - first, end, first, scores)
+        weights = (scores - forgetting[:, None] + visible).softmax(dim=-1)
+        mixed.append(grouped_product(weights, v[:, :, :end]))
+        forgettings.append(forgetting)
+    return torch.cat(mixed, dim=2), forgettings
+
+
+def grouped_product(a: Tensor, b: Tensor) -> Tensor:
+    """`a` `[B, H, M, K]` times `b` `[B, Hk, K, N]`, each matrix of `b` for H / Hk heads, as `[B, H, M, N]`."""
+    n_batch, n_heads, n_rows, width = a.shape
+    n_kv_heads = b.shape[1]
+    grouped = a.reshape(n_batch * n_kv_heads, n_heads // n_kv_heads * n_rows, width)
+    return (grouped @ b.flatten(0, 1)).view(n_batch, n_heads, n_rows, b.shape[3])
+
+
+def causal_mask(n_queries: int, n_keys: int, first_query: int, like: Tensor) -> Tensor:
+    """`[Tq, Tk]`: 0 where the key is not after the query, minus infinity elsewhere."""
+    future = _places(n_keys, 0, like)[None, :] > _places(n_queries, first_query, like)[:, None]
+    return torch.zeros(n_queries, n_keys, dtype=like.dtype, device=like.device).masked_fill(future, float("-inf"))
+
+
+def memory_penalty(forgettings: list[list[Tensor]], limit: float = 1.0, reduce: str = "max") -> Tensor:
+    """How many tokens the layers keep, as a share of the window.
+
+    A query at position i, counted from 1, keeps M = i - sum over k <= i of min(F[i, k], limit) / limit. The
+    penalty is the mean over windows and layers of the greatest (`max`) or mean (`mean`) M, divided by the
+    window's length. Source: section 3.3 of the paper.
+
+    Args:
+        forgettings: for each layer, F by blocks of queries, each `[B, Tq, Tk]`.
+        limit: from which F on a token counts as forgotten.
+        reduce: over the queries, `max` or `mean`.
+    """
+    layers = [_kept(torch.cat([_forgotten(block, limit) for block in blocks], dim=1)) for blocks in forgettings]
+    kept = torch.stack(layers)
+    length = kept.shape[-1]
+    return (kept.amax(dim=-1) if reduce == "max" else kept.mean(dim=-1)).mean() / length
+
+
+def _forgotten(forgetting: Tensor, limit: float) -> Tensor:
+    return forgetting.clamp(max=limit).sum(dim=-1) / limit
+
+
+def _kept(forgotten: Tensor) -> Tensor:
+    return _places(forgotten.shape[1], 1, forgotten).to(forgotten.dtype) - forgotten
+
+
+def _selectable(queries: Tensor, keys: Tensor, rules: SelectionRules) -> Tensor:
+    distance = queries[:, None] - keys[..., None, :]
+    allowed = distance >= 0 if rules.mask_self else distance > 0
+    return allowed & (keys > 0)[..., None, :] if rules.protect_first else allowed
+
+
+def _places(n: int, first: int, like: Tensor) -> Tensor:
+    return torch.arange(first, first + n, device=like.device)
