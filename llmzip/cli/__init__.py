@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from llmzip import __version__
-from llmzip.cli import models
+from llmzip.cli import models, train
 from llmzip.cli.cat import cat
 from llmzip.cli.compress import compress
 from llmzip.cli.decompress import decompress
@@ -40,6 +40,7 @@ app.command("list")(list_archives)
 app.command("info")(info)
 app.command("cat")(cat)
 app.add_typer(models.app, name="models")
+app.add_typer(train.app, name="train")
 
 
 def _show_version(wanted: bool) -> None:

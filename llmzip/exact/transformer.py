@@ -77,8 +77,8 @@ class Transformer:
             float32 `[R, D]` after the final norm, rows in the order of the segments.
 
         Raises:
-            ValueError: a segment of a selective model neither begins its lane nor continues it: what a lane
-                has forgotten cannot be taken back.
+            ValueError: a segment goes beyond its lane's capacity, or one of a selective model neither begins
+                its lane nor continues it: what a lane has forgotten cannot be taken back.
         """
         return self._run(cache, *_lay_out(segments))
 
@@ -94,7 +94,10 @@ class Transformer:
         lanes, starts = index[:, 0], index[:, 3]
         if self.spec.selection and ((starts != 0) & (starts != cache.lengths[lanes])).any():
             raise ValueError(f"lanes {lanes}: expected positions 0 or {cache.lengths[lanes]}, found {starts}")
-        cache.lengths[lanes] = starts + index[:, 2]
+        ends = starts + index[:, 2]
+        if (ends > cache.capacity).any():
+            raise ValueError(f"lanes {lanes}: expected at most {cache.capacity} positions, found {ends}")
+        cache.lengths[lanes] = ends
         x = self._embed(tokens, positions)
         if self.spec.ngrams:
             x = x + self._embed_runs(cache, np.repeat(lanes, index[:, 2]), tokens, positions)

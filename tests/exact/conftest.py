@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llmzip.exact.spec import ModelSpec, RotaryScaling
+from llmzip.exact.spec import ModelSpec, Ngrams, RotaryScaling, Selection
 from llmzip.exact.transformer import Parameters
 from llmzip.models.artefact import Settings
 from llmzip.models.convert.float_model import FloatModel, tensor_shape
@@ -66,6 +69,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "local_rotary_base": 100.0,
         "rotary_scaling": RotaryScaling("linear", 8.0),
     },
+    # In windows of 40 tokens both layers lose tokens to the cutoff, and the first to its budget too.
+    "selective": {
+        "mlp": "plain",
+        "activation": "relu2",
+        "selection": Selection(cutoff=4000, budgets=(7, 0)),
+        "ngrams": Ngrams(tables=3, rows=64),
+    },
 }
 
 
@@ -73,6 +83,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def variant(request: pytest.FixtureRequest) -> ModelSpec:
     """One tiny spec of each variant, its family the variant's name."""
     return ModelSpec(**(SIZES | VARIANTS[request.param] | {"family": request.param}))
+
+
+@pytest.fixture(scope="session")
+def sizes() -> dict[str, Any]:
+    """Arguments of a small `ModelSpec`, to be changed."""
+    return SIZES
+
+
+@pytest.fixture(scope="session")
+def masked_forward() -> ModuleType:
+    """The module `masked_forward.py` beside the tests."""
+    spec = importlib.util.spec_from_file_location("masked_forward", Path(__file__).with_name("masked_forward.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +134,7 @@ def _names(spec: ModelSpec) -> list[str]:
     bias = spec.norm == "layer"
     names = ["embed.weight", *_norm("final_norm", bias)]
     names += ["positions.weight"] * spec.learned_positions + ["head.weight"] * (not spec.tied_head)
+    names += [f"ngram{n + 2}.weight" for n in range(spec.ngrams.tables if spec.ngrams else 0)]
     for layer in range(spec.n_layers):
         norms = _norm("attention_norm", bias) + _norm("mlp_norm", bias)
         norms += ["q_norm.weight", "k_norm.weight"] * spec.qk_norm

@@ -95,6 +95,19 @@ def test_a_used_cache_is_as_good_as_a_new_one(model: Transformer) -> None:
     assert _equal(again, _alone(model, _tokens(9, 3)))
 
 
+def test_a_lane_may_begin_anew_beside_others_that_continue(model: Transformer) -> None:
+    """Its second text has the bits that it has alone, and so have the others' rows."""
+    texts = [_tokens(n, n) for n in (31, 23, 19)]
+    alone = [_alone(model, text) for text in texts]
+    cache = model.new_cache(2, CAPACITY)
+    model.hidden(cache, [Segment(0, 0, texts[0][:18]), Segment(1, 0, texts[1])])
+    calls = [[Segment(1, 0, texts[2][:7]), Segment(0, 18, texts[0][18:30])]]
+    calls += [[Segment(0, 30, texts[0][30:]), Segment(1, 7, texts[2][7:])]]
+    first, second = (model.logits(model.hidden(cache, call)) for call in calls)
+    assert _equal(first, np.concatenate([alone[2][:7], alone[0][18:30]]))
+    assert _equal(second, np.concatenate([alone[0][30:], alone[2][7:]]))
+
+
 def test_capacity_does_not_matter(model: Transformer) -> None:
     """A cache with room for more positions gives the same bits."""
     tokens = _tokens(19, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import types
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,8 @@ from llmzip.exact import reference, tables
 from llmzip.exact.backend import load_backend
 from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix, quantise_matrix
 from llmzip.exact.reference_backend import ReferenceBackend
-from llmzip.exact.spec import ModelSpec
+from llmzip.exact.spec import ModelSpec, Selection
+from llmzip.exact.transformer import Segment, Transformer
 
 Floats = NDArray[np.float32]
 
@@ -25,16 +28,20 @@ SHAPES = [(1, 1, 1), (1, 16, 16), (2, 17, 5), (3, 2, 33), (5, 64, 15), (6, 31, 1
 
 @pytest.fixture(autouse=True)
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill what `numpy.empty` gives with NaNs or extremes, so that an element that nobody writes shows."""
-    make = np.empty
+    """Fill what the backend's `np.empty` gives with NaNs or extremes, so that an element that nobody writes shows.
+
+    Only there: numba must find the real one when it compiles.
+    """
 
     def filled(*args: Any, **kwargs: Any) -> NDArray[Any]:
-        array = make(*args, **kwargs)
+        array = np.empty(*args, **kwargs)
         array.fill(np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max)
         return array
 
-    monkeypatch.setattr(np, "empty", filled)
-    monkeypatch.setattr(np, "empty_like", lambda array: filled(array.shape, array.dtype))
+    poisoned = types.SimpleNamespace(**vars(np))
+    poisoned.empty = filled
+    poisoned.empty_like = lambda array: filled(array.shape, array.dtype)
+    monkeypatch.setattr("llmzip.exact.cpu.np", poisoned)
 
 
 def _same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
@@ -156,7 +163,7 @@ def test_double_rounding_would_show() -> None:
     assert not _same(CPU.linear(CPU.quantise_rows(x, ONE_LIMB), CPU.load(matrix)), wide)
 
 
-@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "gelu"])
+@pytest.mark.parametrize("kind", ["silu", "gelu_tanh", "gelu", "relu2"])
 @pytest.mark.parametrize("gated", [False, True])
 def test_activations(kind: str, gated: bool) -> None:
     """From far below the smallest exponential to far above, both zeros, and all steps of the normal table."""
@@ -199,6 +206,40 @@ def test_attention_over_the_longest_window_stays_in_int32() -> None:
     CPU.write_cache(cache, 0, segments, ones, ones)
     found = CPU.attention(cache, 0, last, ones[:1, None], 1.0, 0)[0, 0]
     assert np.abs(found - [1, -1]).max() < 1e-6
+
+
+@pytest.mark.parametrize("group", [1, 2, 3])
+@pytest.mark.parametrize("head_width", [2, 8, 16, 20, 34, 64])
+@pytest.mark.parametrize("budget", [0, 1, 5, 16, 17])
+def test_selective_attention(group: int, head_width: int, budget: int, make_parameters: Any) -> None:
+    """Within one layer, lanes scattered over slots of every number, a second window among them."""
+    shape = {"rotary_width": head_width, "attention_scale": head_width**-0.5, "activation": "relu2"}
+    selection = Selection(4000, (budget,), mask_self=budget % 2 == 0)
+    spec = dataclasses.replace(_attention_spec(group, head_width), selection=selection, **shape)
+    models = [Transformer(spec, make_parameters(spec), backend) for backend in (CPU, REFERENCE)]
+    caches = [model.new_cache(3, 48) for model in models]
+    tokens = (np.arange(48) ** 2 % 16).astype(np.int32)
+    for call in (
+        [Segment(2, 0, tokens[:19]), Segment(0, 0, tokens[5:6])],
+        [Segment(0, 1, tokens[:33]), Segment(1, 0, tokens[:2]), Segment(2, 19, tokens[19:20])],
+        [Segment(2, 0, tokens[3:21]), Segment(1, 2, tokens[2:3]), Segment(0, 34, tokens[34:])],
+    ):
+        found, expected = (model.hidden(cache, call) for model, cache in zip(models, caches, strict=True))
+        assert _same(found, expected)
+
+
+@pytest.mark.parametrize("cutoff", [1, 1024, 2**19])
+@pytest.mark.parametrize("budget", [0, 300])
+def test_selective_attention_over_the_longest_window(cutoff: int, budget: int, make_parameters: Any) -> None:
+    """2048 tokens and the greatest cutoff: F and a position share an integer where the key to give up is found."""
+    spec = ModelSpec("made", 16, 16, 1, 1, 1, 2, 16, 2048, 0, attention_scale=30.0)
+    spec = dataclasses.replace(spec, selection=Selection(cutoff, (budget,), protect_first=False))
+    tokens = (np.arange(2048) * 7919 % 16).astype(np.int32)
+    found, expected = (
+        model.hidden(model.new_cache(1, 2048), [Segment(0, 0, tokens)])
+        for model in (Transformer(spec, make_parameters(spec), backend) for backend in (CPU, REFERENCE))
+    )
+    assert _same(found, expected)
 
 
 @pytest.mark.parametrize("V", [1, 2, 3, 16, 17, 99, 100, 101, 1000])

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from llmzip.exact import reference, tables
 from llmzip.exact.matrix import ATTENTION_LIMIT, ONE_LIMB, TWO_LIMBS, QuantisedMatrix, Rows, quantise_matrix
+from llmzip.exact.spec import Selection
 
 Floats = NDArray[np.float32]
 
 FLOATS = st.floats(-(2.0**40), 2.0**40, width=32)
+CUTOFFS = st.integers(1, 2**19)
 
 
 def _f32(value: Fraction) -> Fraction:
@@ -114,6 +116,14 @@ def test_activations_are_near_the_real_functions() -> None:
     assert (np.abs(reference.gelu(x) - erf) <= 7e-7 + 2.0**-22 * np.abs(real)).all()
 
 
+@given(st.lists(st.floats(-(2.0**30), 2.0**30, width=32).filter(lambda x: x == 0 or abs(x) > 1e-9), min_size=1))
+def test_relu2_is_the_square_of_what_is_positive(row: list[float]) -> None:
+    """One rounding, and zero for what is not positive, minus zero among it."""
+    found = reference.relu2(np.array(row, np.float32))
+    assert [_fraction(y) for y in found] == [_f32(Fraction(max(x, 0.0)) ** 2) for x in row]
+    assert reference.ACTIVATIONS["relu2"] is reference.relu2
+
+
 @pytest.mark.parametrize("width", [1, 3, 64, 257])
 def test_norms_are_near_the_real_functions(width: int) -> None:
     """By a factor within 1 +- sqrt(D) / 65000, in units of the greatest element for the mean."""
@@ -148,6 +158,63 @@ def test_attention_over_one_key_is_its_value() -> None:
     found = reference.attention(_random(1, 2), keys, values, 0, 1.0, 0)
     assert np.abs(found - [63.5, -25]).max() < 1e-5
     assert ATTENTION_LIMIT * 127 * 2048 < 2**31
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), st.integers(0, 2**19 - 1)), min_size=1, max_size=5))
+def test_what_is_forgotten_is_taken_from_scores_with_one_rounding(row: list[tuple[float, int]]) -> None:
+    """For all heads alike; the product with 2**-10 is exact."""
+    scores, forgotten = zip(*row, strict=True)
+    both = np.array([scores, scores[::-1]], np.float32)
+    found = reference.forget(both, np.array(forgotten, np.int64))
+    for head, y in zip(both.tolist(), found, strict=True):
+        expected = [_f32(Fraction(x) - Fraction(f, 1024)) for x, f in zip(head, forgotten, strict=True)]
+        assert [_fraction(value) for value in y] == expected
+
+
+@given(
+    cutoff=CUTOFFS,
+    keys=st.lists(
+        st.tuples(st.floats(-600, 600, width=32), st.integers(0, 2**19 - 1), st.integers(0, 2047)),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda key: key[2],
+    ),
+    protect_first=st.booleans(),
+    mask_self=st.booleans(),
+)
+def test_select_is_the_equation(
+    cutoff: int, keys: list[tuple[float, int, int]], protect_first: bool, mask_self: bool
+) -> None:
+    """In integers of Python; F never falls, and stops at the cutoff."""
+    scores, forgotten, positions = zip(*((x, f % cutoff, p) for x, f, p in keys), strict=True)
+    own = max(positions)
+    expected = []
+    for x, f, p in zip(scores, forgotten, positions, strict=True):
+        spared = (protect_first and p == 0) or (not mask_self and p == own)
+        selected = 0 if spared else round(min(Fraction(max(x, 0.0)) * 1024, Fraction(cutoff)))
+        expected.append(min(f + selected, cutoff))
+    arrays = (np.array(scores, np.float32), np.array(forgotten, np.int64), np.array(positions, np.int64))
+    found = reference.select(*arrays, own, Selection(cutoff, (), protect_first, mask_self)).tolist()
+    assert found == expected
+    assert all(f <= after <= cutoff for f, after in zip(forgotten, found, strict=True))
+
+
+def test_select_by_hand() -> None:
+    """Ties to even, nothing for what is not positive, the cutoff for what is beyond it, and whom the rules spare."""
+    unit = 1 / 1024
+    scores = np.array([3, 0.5 * unit, 1.5 * unit, -2, 0, 1e30, 7 * unit, 1], np.float32)
+    forgotten, positions = np.array([0, 9, 8, 7, 6, 5, 96, 0]), np.array([0, 1, 2, 3, 5, 8, 11, 12])
+    for protect_first, mask_self, first, last in [(True, False, 0, 0), (False, True, 100, 100), (True, True, 0, 100)]:
+        selection = Selection(100, (), protect_first, mask_self)
+        found = reference.select(scores, forgotten, positions, 12, selection)
+        assert found.tolist() == [first, 9, 10, 7, 6, 100, 100, last]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2047)), min_size=1, max_size=8, unique_by=lambda k: k[1]))
+def test_least_needed_is_forgotten_most_and_the_latest_of_equals(keys: list[tuple[int, int]]) -> None:
+    """In whatever order the keys stand."""
+    forgotten, positions = (np.array(part, np.int64) for part in zip(*keys, strict=True))
+    assert keys[reference.least_needed(forgotten, positions)] == max(keys)
 
 
 @given(st.lists(st.integers(0, 2**36), min_size=1, max_size=12).filter(any))

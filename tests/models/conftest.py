@@ -1,4 +1,4 @@
-"""Tiny models of every family, made by `transformers` with random weights."""
+"""Tiny models of every family, made by `transformers` or by our trainer, with random weights."""
 
 from __future__ import annotations
 
@@ -57,6 +57,27 @@ TINY_MODELS: dict[str, dict[str, Any]] = {
         },
     },
 }
+# Models that llmzip trains: their `ModelConfig`, and the pruning chosen afterwards.
+OUR_SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB_SIZE,
+    "width": 32,
+    "n_layers": 3,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "ffn_width": 56,
+    "context": 64,
+    "attention": "selective",
+}
+OUR_MODELS: dict[str, dict[str, Any]] = {
+    "selective": {"mlp": "plain", "activation": "relu2", "ngram_tables": 2, "ngram_rows": 64},
+    "selective-gated": {"protect_first": False, "mask_self": True, "head_width": 12, "rotary_base": 500.0},
+    "ngrams": {"attention": "plain", "ngram_tables": 1, "ngram_rows": 256, "activation": "relu2"},
+    "selective-pruned": {"mlp": "plain", "n_kv_heads": 1, "norm_eps": 1e-6},
+}
+OUR_PRUNING: dict[str, dict[str, Any]] = {
+    "selective-gated": {"cutoff": 6.5},
+    "selective-pruned": {"cutoff": 8.0, "budgets": (9, 0, 16)},
+}
 TOKENIZER = {
     "added_tokens": [{"id": 0, "content": "<|endoftext|>", "special": True}],
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
@@ -68,8 +89,8 @@ MakeModel = Callable[[str, Path], Any]
 
 @pytest.fixture(scope="session")
 def make_tiny() -> MakeModel:
-    """Write the tiny model of that name into a folder and return it as `transformers` has it."""
-    return _make_tiny
+    """Write the tiny model of that name into a folder and return it as `transformers`, or our trainer, has it."""
+    return lambda name, folder, **changes: (_make_ours if name in OUR_MODELS else _make_tiny)(name, folder, **changes)
 
 
 def _make_tiny(name: str, folder: Path, **changes: Any) -> Any:
@@ -84,4 +105,22 @@ def _make_tiny(name: str, folder: Path, **changes: Any) -> Any:
                 parameter += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER), encoding="utf-8")
+    return model
+
+
+def _make_ours(name: str, folder: Path, initializer_range: float = 0.3) -> Any:
+    import torch
+
+    from llmzip_training.export import export_model
+    from llmzip_training.model import LanguageModel, ModelConfig
+
+    torch.manual_seed(5)
+    model = LanguageModel(ModelConfig(**(OUR_SIZES | OUR_MODELS[name]))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            else:
+                parameter.normal_(std=initializer_range)
+    export_model(model, json.dumps(TOKENIZER), folder, **OUR_PRUNING.get(name, {}))
     return model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.exact.spec import ModelSpec, RotaryScaling
+from llmzip.exact.spec import SELECTION_STEPS, ModelSpec, RotaryScaling, Selection
 
 Floats = NDArray[np.float32]
 Tensors = Mapping[str, Floats]
@@ -21,10 +21,23 @@ def float_logits(spec: ModelSpec, tensors: Tensors, ids: Sequence[int]) -> Float
     x = held["embed.weight"][list(ids)] * np.float32(spec.embedding_scale)
     if spec.learned_positions:
         x = x + held["positions.weight"][: len(ids)]
+    if spec.ngrams:
+        x = x + np.concatenate([_runs(spec, held, n, ids) for n in range(2, spec.ngrams.tables + 2)], axis=1)
     for layer in range(spec.n_layers):
         x = _block(spec, held, layer, x)
     head = held["embed.weight" if spec.tied_head else "head.weight"]
     return _norm(spec, held, "final_norm", x) @ head.T
+
+
+def _runs(spec: ModelSpec, tensors: Tensors, n: int, ids: Sequence[int]) -> Floats:
+    """Rows of the table for runs of `n` tokens; the row of a run is the highest bits of a word of 32."""
+    table, rows = tensors[f"ngram{n}.weight"], []
+    for end in range(len(ids)):
+        h = 0
+        for back, multiplier in enumerate((2654435761, 2246822507, 3266489917, 668265263)[:n]):
+            h ^= multiplier * (ids[end - back] if end >= back else spec.bos_id) % 2**32
+        rows.append(h * 2654435761 % 2**32 * len(table) >> 32)
+    return table[rows]
 
 
 def _block(spec: ModelSpec, tensors: Tensors, layer: int, x: Floats) -> Floats:
@@ -51,7 +64,12 @@ def _attention(spec: ModelSpec, tensors: Tensors, layer: int, x: Floats) -> Floa
     q, k = _rotate(spec, layer, q), _rotate(spec, layer, k)
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     scores = np.einsum("thk,shk->hts", q, k) * np.float32(spec.attention_scale)
-    scores = np.where(_visible(spec, layer, T), scores, np.float32(-np.inf))
+    visible = _visible(spec, layer, T)
+    if spec.selection:
+        forgotten = _forgotten(spec.selection, np.where(visible, scores[0], 0))
+        visible = _kept(spec.selection, layer, forgotten)
+        scores = scores - _float32(forgotten)
+    scores = np.where(visible, scores, np.float32(-np.inf))
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     mixed = np.einsum("hts,shk->thk", weights, v).reshape(T, -1)
@@ -62,6 +80,30 @@ def _visible(spec: ModelSpec, layer: int, T: int) -> NDArray[np.bool_]:
     distance = np.arange(T)[:, None] - np.arange(T)[None, :]
     visible = distance >= 0
     return visible & (distance < spec.local_window) if spec.is_local(layer) else visible
+
+
+def _forgotten(selection: Selection, scores: Floats) -> NDArray[np.float64]:
+    """F in nats, `[T, T]`: what all queries before one selected, by the positive scores of head 0."""
+    selected = np.maximum(scores, 0).astype(np.float64)
+    if selection.protect_first:
+        selected[:, 0] = 0
+    if not selection.mask_self:
+        np.fill_diagonal(selected, 0)
+    forgotten: NDArray[np.float64] = np.vstack([np.zeros(len(scores)), selected[:-1].cumsum(axis=0)])
+    return forgotten
+
+
+def _kept(selection: Selection, layer: int, forgotten: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which keys each query sees: what is beyond the cutoff, or has no room, is gone for all later ones."""
+    T, budget = len(forgotten), selection.budget(layer)
+    kept, left = np.zeros((T, T), dtype=bool), np.zeros(T, dtype=bool)
+    for i in range(T):
+        left &= forgotten[i] < selection.cutoff / SELECTION_STEPS
+        if budget and left.sum() >= budget:
+            left[max(np.flatnonzero(left), key=lambda k, row=forgotten[i]: (row[k], k))] = False  # type: ignore[misc]
+        left[i] = True
+        kept[i] = left
+    return kept
 
 
 def _rotate(spec: ModelSpec, layer: int, heads: Floats) -> Floats:
@@ -104,6 +146,8 @@ def _mlp(spec: ModelSpec, tensors: Tensors, at: str, x: Floats) -> Floats:
 def _activation(spec: ModelSpec, x: Floats) -> Floats:
     if spec.activation == "silu":
         return _float32(x / (1 + np.exp(-x)))
+    if spec.activation == "relu2":
+        return _float32(np.maximum(x, 0) ** 2)
     if spec.activation == "gelu_tanh":
         return _float32(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
     erf = np.vectorize(math.erf)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from llmzip.errors import ModelInvalidError, ModelNotFoundError
+from llmzip.exact.spec import Selection
 from llmzip.models.artefact import Artefact, Settings, artefact_id, load_artefact, save_artefact
 
 
@@ -93,6 +96,41 @@ def test_another_version_of_the_arithmetic_is_refused(folder: Path) -> None:
     (folder / "spec.json").write_text(json.dumps(fields | {"arithmetic": 2}), encoding="utf-8")
     with pytest.raises(ModelInvalidError, match="expected arithmetic version 1, found 2"):
         load_artefact(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ngrams": {"tables": 1, "rows": 16}}, r"matrix ngram2: expected shape \(16, 256\), found None"),
+        ({"ngrams": {"tables": 2, "rows": 16}}, r"matrix ngram2: expected shape \(16, 128\), found None"),
+        ({"ngrams": {"tables": 2, "rows": 17}}, "a power of two rows, found 2 of 17"),
+        ({"selection": {"cutoff": 0, "budgets": []}}, "selection cutoff must be in 1..524288, found 0"),
+        ({"selection": {"cutoff": 5, "budgets": [3, 4]}}, "selection budgets must have 1 entries or none, found 2"),
+    ],
+    ids=str,
+)
+def test_selection_and_ngrams_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, folder: Path) -> None:
+    """In spec.json, and tables that it asks for and that are not there."""
+    _change_spec(folder, changes)
+    with pytest.raises(ModelInvalidError, match=message):
+        load_artefact(folder)
+
+
+def test_selection_is_a_part_of_the_id(folder: Path, tiny_artefact: Artefact) -> None:
+    """All of it: cutoff, budgets and rules decide what is computed."""
+    ids = [tiny_artefact.id]
+    for selection in (Selection(5), Selection(6), Selection(6, (9,)), Selection(6, (9,), mask_self=True)):
+        _change_spec(folder, {"selection": dataclasses.asdict(selection)})
+        artefact = load_artefact(folder)
+        assert artefact.spec.selection == selection
+        ids.append(artefact.id)
+    assert len(set(ids)) == len(ids)
+
+
+def _change_spec(folder: Path, changes: dict[str, Any]) -> None:
+    fields = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    fields["model"] |= changes
+    (folder / "spec.json").write_text(json.dumps(fields), encoding="utf-8")
 
 
 def test_limits_go_by_the_last_part_of_a_name(tiny_artefact: Artefact) -> None:

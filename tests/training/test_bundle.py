@@ -14,12 +14,12 @@ from llmzip_training.tokenizer import train_tokenizer
 def exported(tmp_path: Path) -> Path:
     """A tiny untrained model, exported."""
     from llmzip_training.export import export_model
-    from llmzip_training.model import Llama, ModelConfig
+    from llmzip_training.model import LanguageModel, ModelConfig
 
     text = Path(__file__).read_text()
     tokenizer_json = train_tokenizer(iter([text]), 300).to_str()
     config = ModelConfig(vocab_size=300, width=32, n_layers=1, n_heads=2, n_kv_heads=1, ffn_width=48, context=64)
-    export_model(Llama(config), tokenizer_json, tmp_path / "exported")
+    export_model(LanguageModel(config), tokenizer_json, tmp_path / "exported")
     return tmp_path / "exported"
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from llmzip_training.tokenizer import END_OF_TEXT, load_tokenizer, train_tokenizer
+from llmzip.errors import ConfigError, FileError
+from llmzip_training.tokenizer import END_OF_TEXT, load_tokenizer, sample_texts, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +49,35 @@ def test_special_token_spelled_in_text_is_plain_text(tokenizer: Tokenizer) -> No
     ids = tokenizer.encode(f"a{END_OF_TEXT}b").ids
     assert 0 not in ids
     assert tokenizer.decode(ids) == f"a{END_OF_TEXT}b"
+
+
+@pytest.mark.parametrize("vocab_size", [0, 256, 65_537])
+def test_vocabulary_out_of_range_is_refused(vocab_size: int) -> None:
+    """Fewer tokens than bytes and the boundary cannot spell everything, more do not fit into 16 bits."""
+    with pytest.raises(ConfigError, match=f"expected 257 to 65536 tokens, found {vocab_size}"):
+        train_tokenizer(iter(["text"]), vocab_size)
+
+
+def test_smallest_vocabulary_is_bytes_and_the_boundary() -> None:
+    """257 tokens, with nothing joined."""
+    tokenizer = train_tokenizer(iter(["the the the"]), 257)
+    assert tokenizer.get_vocab_size() == 257
+    assert len(tokenizer.encode("the").ids) == 3
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[1]", "{}", "7"])
+def test_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
+    """The file is named."""
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(FileError, match=r"t\.json: tokenizer: expected"):
+        load_tokenizer(tmp_path / "t.json")
+
+
+def test_sample_is_the_first_documents_by_share(shards: Path) -> None:
+    """Of each shard, a share of the training characters, and a share of that where the shard has one."""
+    whole = list(sample_texts(shards, {}, 1.0))
+    half = list(sample_texts(shards, {"articles": 0.5}, 1.0))
+    articles = [text for text in whole if text.startswith("Article")]
+    assert len(articles) == 118
+    assert [text for text in half if text.startswith("Article")] == articles[:60]
+    assert list(sample_texts(shards, {"articles": 0.0}, 1.0)) == whole[118:]

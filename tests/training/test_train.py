@@ -2,100 +2,153 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from llmzip.errors import ConfigError
-from llmzip_training import train
-from llmzip_training.corpus import Corpus, HeldOut
-from llmzip_training.model import ModelConfig
-from llmzip_training.optimiser import OptimiserConfig
-from llmzip_training.run_file import RunConfig, ScheduleConfig
-from llmzip_training.train import Trainer
+from llmzip.errors import BackendError, ConfigError
+from llmzip_training.checkpoint import checkpoint_paths
+from llmzip_training.metrics import read_metrics
+from llmzip_training.tokenizer import train_tokenizer
+from llmzip_training.train import Job, train_language_model
 
-RUN = RunConfig(
-    ModelConfig(vocab_size=24, width=32, n_layers=2, n_heads=2, n_kv_heads=1, ffn_width=48, context=16),
-    OptimiserConfig(muon_rate=0.02, adamw_rate=0.01, weight_decay=0.02, warmup_steps=3, decay_share=0.4),
-    ScheduleConfig(batch=8, steps=40, seed=5, log_every=10, measure_every=20),
-)
-NEVER = float("inf")
+WriteRun = Callable[..., Path]
 
 
-@pytest.fixture
-def corpus() -> Corpus:
-    """Tokens that repeat with a period of 11, with a boundary now and then."""
-    tokens = (np.arange(6000) % 11 + 1).astype(np.uint16)
-    tokens[::97] = 0
-    return Corpus(tokens, (HeldOut("made", tokens[:200], 400),))
+def _train(run_file: Path, data: Path, out: Path, **more: object) -> bool:
+    return train_language_model(Job(run_file, data, out, device="cpu", threads=1, **more))  # type: ignore[arg-type]
 
 
-def test_loss_falls_on_text_that_repeats(corpus: Corpus, tmp_path: Path) -> None:
-    """After 40 steps the model knows the period, and the metrics say so."""
-    trainer = Trainer(RUN, corpus, tmp_path, "cpu")
-    before = trainer.measure()["all"]
-    assert trainer.train(NEVER)
-    assert trainer.measure()["all"] < 0.5 * before
-    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in metrics if "held_out" in line] == [20, 40]
+def test_run_goes_from_shards_to_an_exported_folder(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """The whole way: tokenizer, token files, training, checkpoints, export, results, picture."""
+    assert _train(write_run(), shards, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out" / "hf").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    facts = json.loads((tmp_path / "out" / "held_out.json").read_text())
+    assert facts["step"] == 8
+    assert facts["bits_per_byte"].keys() == {"articles", "numbers", "all"}
+    assert (tmp_path / "out" / "loss.png").exists() == (find_spec("matplotlib") is not None)
+    assert [path.name for path in checkpoint_paths(tmp_path / "out")] == ["step-000000008.pt", "step-000000004.pt"]
+    assert len(list((tmp_path / "out" / "cache").iterdir())) == 1
 
 
-def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
-    """Weights, momenta, order of the windows and learning rates all continue."""
-    whole = Trainer(RUN, corpus, tmp_path, "cpu")
-    whole.train(NEVER)
-    paused = Trainer(RUN, corpus, tmp_path, "cpu")
-    for _ in range(17):
-        paused.take_step()
-    paused.save()
-    resumed = Trainer(RUN, corpus, tmp_path, "cpu")
-    resumed.load()
-    assert resumed.step == 17
-    resumed.train(NEVER)
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[name], value), name
+def test_finished_run_is_not_trained_further(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """The same command again gives the same results."""
+    _train(write_run(), shards, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "hf").iterdir()}
+    assert _train(write_run(), shards, tmp_path / "out")
+    assert {path: path.read_bytes() for path in (tmp_path / "out" / "hf").iterdir()} == before
 
 
-def test_run_pauses_when_its_time_is_up(corpus: Corpus, tmp_path: Path) -> None:
-    """A pause is no end."""
-    trainer = Trainer(RUN, corpus, tmp_path, "cpu")
-    assert not trainer.train(0.0)
-    assert trainer.step == 0
+def test_pause_exports_and_the_run_continues(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """A run paused at once is at step 0, and finished by the same command."""
+    assert not _train(write_run(), shards, tmp_path / "out", pause_after_s=0.0)
+    assert (tmp_path / "out" / "hf" / "model.safetensors").exists()
+    assert json.loads((tmp_path / "out" / "held_out.json").read_text())["step"] == 0
+    assert _train(write_run(), shards, tmp_path / "out")
 
 
-def test_run_by_time_ends(corpus: Corpus, tmp_path: Path) -> None:
-    """A run without a number of steps ends after its training time."""
-    schedule = replace(RUN.schedule, steps=0, seconds=0.2, log_every=1)
-    trainer = Trainer(replace(RUN, schedule=schedule), corpus, tmp_path, "cpu")
-    assert trainer.train(NEVER)
-    assert trainer.elapsed_s >= 0.2
-
-
-def test_checkpoint_of_another_run_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    """A changed run file does not continue what it did not begin."""
-    Trainer(RUN, corpus, tmp_path, "cpu").save()
-    other = replace(RUN, schedule=replace(RUN.schedule, seed=6))
-    with pytest.raises(ConfigError, match=r"checkpoint\.pt"):
-        Trainer(other, corpus, tmp_path, "cpu").load()
-
-
-def test_command_trains_from_shards_to_an_exported_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way: tokenizer, token files, training, export."""
-    import zstandard
-
-    documents = [f"Article {i} tells of the number {i} and of nothing else.\n" * 4 for i in range(80)]
-    (tmp_path / "made.txt.zst").write_bytes(zstandard.ZstdCompressor().compress("\0".join(documents).encode()))
-    (tmp_path / "run.toml").write_text(
-        "[model]\nvocab_size=300\nwidth=16\nn_layers=1\nn_heads=2\nn_kv_heads=1\nffn_width=24\ncontext=32\n"
-        "[optimiser]\nmuon_rate=0.02\nadamw_rate=0.01\nweight_decay=0.0\nwarmup_steps=2\ndecay_share=0.5\n"
-        "[schedule]\nbatch=4\nsteps=6\n"
+def test_killed_run_continues_to_the_same_weights_bit_for_bit(
+    shards: Path, write_run: WriteRun, tmp_path: Path
+) -> None:
+    """A process killed at a random step, between checkpoints or while one is written, loses nothing but time."""
+    run_file = write_run(schedule="steps = 400\nlog_every = 1\nmeasure_every = 150\nsave_every = 7")
+    _train(run_file, shards, tmp_path / "whole", cache=tmp_path / "cache")
+    killed_at = random.randrange(8, 200)
+    out = tmp_path / "killed"
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "llmzip_training.train",
+        run_file,
+        "--data",
+        shards,
+        "--out",
+        out,
+    ]
+    process = subprocess.Popen(
+        [*command, "--cache", tmp_path / "cache", "--device", "cpu", "--threads", "1"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
     )
-    out = tmp_path / "out"
-    arguments = ["train", str(tmp_path / "run.toml"), "--data", str(tmp_path), "--out", str(out), "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", arguments)
-    train.main()
-    assert {path.name for path in (out / "hf").iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
-    assert set(json.loads((out / "held_out.json").read_text())["bits_per_byte"]) == {"made", "all"}
+    try:
+        _wait_for_step(out, killed_at, process)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (out / "held_out.json").exists()
+    assert checkpoint_paths(out)
+    _train(run_file, shards, out, cache=tmp_path / "cache")
+    whole, resumed = (load_file(folder / "hf" / "model.safetensors") for folder in (tmp_path / "whole", out))
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), f"{name}, killed at step {killed_at}"
+    losses = [[line["loss"] for line in read_metrics(f) if "loss" in line] for f in (tmp_path / "whole", out)]
+    assert losses[0] == losses[1]
+
+
+def test_runs_share_a_cache(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """Two runs on the same text, with the same tokenizer, have one set of token files."""
+    for name in ("a", "b"):
+        _train(write_run(), shards, tmp_path / name, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert not (tmp_path / "a" / "cache").exists()
+
+
+def test_changed_data_do_not_continue_a_run(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """A shard that changed since the checkpoint was written is noticed."""
+    _train(write_run(), shards, tmp_path / "out")
+    shutil.copy(shards / "articles.txt.zst", shards / "numbers.txt.zst")
+    with pytest.raises(ConfigError, match="checkpoint of another run: corpus: expected corpus-"):
+        _train(write_run(), shards, tmp_path / "out")
+
+
+def test_given_tokenizer_is_used_and_another_one_refused_later(
+    shards: Path, write_run: WriteRun, tmp_path: Path
+) -> None:
+    """The tokenizer of a run is never exchanged in silence."""
+    train_tokenizer(iter(["one two three"] * 9), 260).save(str(tmp_path / "mine.json"))
+    train_tokenizer(iter(["four five six"] * 9), 260).save(str(tmp_path / "other.json"))
+    _train(write_run(), shards, tmp_path / "out", tokenizer=tmp_path / "mine.json")
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "mine.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"expected the content of .*other\.json, found another tokenizer"):
+        _train(write_run(), shards, tmp_path / "out", tokenizer=tmp_path / "other.json")
+
+
+def test_tokenizer_of_more_tokens_than_the_model_is_refused(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """Before anything is tokenised."""
+    texts = iter([f"{word} " * 9 for word in dir(torch)])
+    train_tokenizer(texts, 400).save(str(tmp_path / "large.json"))
+    with pytest.raises(ConfigError, match="expected at most the model's 300 tokens, found 400"):
+        _train(write_run(), shards, tmp_path / "out", tokenizer=tmp_path / "large.json")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_device_that_is_not_there_is_refused(shards: Path, write_run: WriteRun, tmp_path: Path, device: str) -> None:
+    """In one line, before the corpus is read."""
+    with pytest.raises(BackendError, match=f"device {device}: expected one that torch can use") as caught:
+        train_language_model(Job(write_run(), shards, tmp_path / "out", device=device))
+    assert "\n" not in str(caught.value)
+
+
+def _wait_for_step(out: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the metrics have a line of that step or a later one."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        path = out / "metrics.jsonl"
+        if path.exists() and path.read_text().count("\n") >= step:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"process ended with {process.poll()} before step {step}")

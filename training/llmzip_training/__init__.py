@@ -1,7 +1,7 @@
-"""Float training: nothing in `llmzip` imports this package, and no archive depends on it.
+"""Float training: in `llmzip` only the command line imports this package, when asked to train.
 
-What is trained here is exported as an ordinary Hugging Face folder and becomes an artefact only by
-conversion. Apart from `corpus` and `tokenizer`, the modules import torch when they are imported.
+No archive depends on it: what is trained here is exported as a Hugging Face folder and becomes an artefact only by
+conversion. Modules that import torch when they are imported say so.
 """
 
 from __future__ import annotations

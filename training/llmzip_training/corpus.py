@@ -1,39 +1,38 @@
-"""Turns shards of text into token files: decides what is trained on and what is held out.
+"""Turns shards of text into token files, and maps them: decides what is trained on and in which order.
 
-A shard is one zstd frame of UTF-8 documents joined by NUL bytes. The last documents of every shard
-are held out, always the same ones; everything else is shuffled into one stream of tokens, with the
-end-of-document token between documents. How windows are cut from that stream is left to `windows`.
+The training documents of all shards are shuffled into one stream of tokens, with the end-of-document token after
+each; held-out text is apart, by shard. Token files lie in a cache, in a folder named by the digest of all that went
+into them, so runs with equal inputs share them and a changed input never meets old tokens. One shard at a time is
+in memory. Which documents are held out is decided by `shards`, how windows are cut from the stream by `windows`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
+
+from llmzip.errors import ConfigError, FileError
+from llmzip_training.shards import HELD_OUT_BYTES, HELD_OUT_SHARE, digest_file, read_shard, shard_paths
+from llmzip_training.tokenizer import END_OF_TEXT, MAX_VOCAB_SIZE, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_DOCUMENT = 0
-HELD_OUT_SHARE = 0.02
-HELD_OUT_BYTES = 220_000
 ENCODE_BATCH = 512
+# Part of the digest: raised when the same inputs are to give other token files.
+LAYOUT = 1
 
-
-@dataclass(frozen=True)
-class Shard:
-    """One shard, split for good into documents to train on and documents to measure on."""
-
-    name: str
-    train: tuple[str, ...]
-    held_out: tuple[str, ...]
+Tokens = NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -41,80 +40,85 @@ class HeldOut:
     """The held-out tokens of one shard, and how many bytes of text they stand for."""
 
     name: str
-    tokens: NDArray[np.uint16]
+    tokens: Tokens
     n_bytes: int
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A tokenised corpus: one training stream and the held-out text by shard."""
+    """A tokenised corpus.
 
-    tokens: NDArray[np.uint16]
+    Attributes:
+        tokens: the training stream, memory-mapped.
+        held_out: held-out text by shard.
+        bytes_per_token: mean length of a token of the training stream, boundaries left out.
+        digest: of everything that the corpus was made from, in hex.
+    """
+
+    tokens: Tokens
     held_out: tuple[HeldOut, ...]
+    bytes_per_token: float = 1.0
+    digest: str = ""
 
 
-def read_shards(folder: Path) -> Iterator[Shard]:
-    """Read every `*.txt.zst` of `folder`, in the order of their names.
-
-    Raises:
-        FileNotFoundError: `folder` holds no shard.
-    """
-    paths = sorted(folder.glob("*.txt.zst"))
-    if not paths:
-        raise FileNotFoundError(f"training data: expected *.txt.zst in {folder}, found none")
-    for path in paths:
-        text = zstandard.ZstdDecompressor().decompress(path.read_bytes()).decode()
-        train, held_out = split_documents(text.split("\0"))
-        yield Shard(path.name.removesuffix(".txt.zst"), train, held_out)
-
-
-def split_documents(documents: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split off the last documents: at most 2 % of them and about 220 KB, at least one of several.
-
-    The split depends on the documents alone, so no run can train on what another measures on.
-    """
-    most = max(1, int(len(documents) * HELD_OUT_SHARE))
-    first = len(documents)
-    n_bytes = 0
-    while first > 1 and len(documents) - first < most and n_bytes < HELD_OUT_BYTES:
-        first -= 1
-        n_bytes += len(documents[first].encode())
-    return tuple(documents[:first]), tuple(documents[first:])
-
-
-def prepare_corpus(data: Path, tokenizer: Tokenizer, folder: Path, seed: int) -> None:
-    """Tokenise the shards in `data` into `folder`: `tokens.bin`, `held_out/*.bin`, `corpus.json`.
+def prepare_corpus(data: Path, tokenizer: Path, cache: Path, seed: int, shares: Mapping[str, float]) -> Path:
+    """Tokenise the shards in `data`, unless the cache has them, and return the folder of the token files.
 
     Args:
         data: folder of shards.
-        tokenizer: a tokenizer of fewer than `2**16` tokens, with `<|endoftext|>` as id 0.
-        folder: made when missing. `corpus.json` is written last: its presence says "complete".
+        tokenizer: a tokenizer file of at most `2**16` tokens, with `<|endoftext|>` as id 0.
+        cache: where the folder is, or will be.
         seed: order of the documents in the training stream.
+        shares: of each shard that is named only so much of its training documents, its first.
+
+    Raises:
+        ConfigError: the tokenizer does not fit, or a share is of no shard.
+        FileError: a shard is damaged.
     """
-    (folder / "held_out").mkdir(parents=True, exist_ok=True)
-    documents: list[str] = []
-    held_out_bytes: dict[str, int] = {}
-    for shard in read_shards(data):
-        documents += shard.train
-        held_out_bytes[shard.name] = sum(len(text.encode()) for text in shard.held_out)
-        _write_tokens(folder / "held_out" / f"{shard.name}.bin", shard.held_out, tokenizer)
-    random.Random(seed).shuffle(documents)
-    n_tokens = _write_tokens(folder / "tokens.bin", documents, tokenizer)
-    facts = {"n_tokens": n_tokens, "seed": seed, "held_out_bytes": held_out_bytes}
-    (folder / "corpus.json").write_text(json.dumps(facts, indent=1) + "\n")
+    check_shares(data, shares)
+    folder = cache / f"corpus-{_digest(data, tokenizer, seed, shares)[:32]}"
+    if not (folder / "corpus.json").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-", ignore_cleanup_errors=True) as unfinished:
+            _write_corpus(data, checked_tokenizer(tokenizer), Path(unfinished), seed, shares)
+            _publish(Path(unfinished), folder)
+    return folder
 
 
 def load_corpus(folder: Path) -> Corpus:
-    """Map the token files that `prepare_corpus` wrote."""
+    """Map the token files that `prepare_corpus` wrote.
+
+    Raises:
+        FileError: one has not the length that it was written with.
+    """
     facts = json.loads((folder / "corpus.json").read_text())
     held_out = tuple(
-        HeldOut(name, np.fromfile(folder / "held_out" / f"{name}.bin", dtype=np.uint16), n_bytes)
-        for name, n_bytes in facts["held_out_bytes"].items()
+        HeldOut(name, np.array(_mapped(folder / "held_out" / f"{name}.bin", shard["n_tokens"])), shard["n_bytes"])
+        for name, shard in facts["held_out"].items()
     )
-    return Corpus(np.memmap(folder / "tokens.bin", dtype=np.uint16, mode="r"), held_out)
+    tokens = _mapped(folder / "tokens.bin", facts["n_tokens"])
+    n_text_tokens = facts["n_tokens"] - facts["n_documents"]
+    return Corpus(tokens, held_out, facts["n_bytes"] / max(n_text_tokens, 1), folder.name)
 
 
-def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.uint16]]:
+def check_shares(data: Path, shares: Mapping[str, float]) -> None:
+    """Refuse a share that belongs to no shard, as a misspelt one does."""
+    names = shard_paths(data).keys()
+    if unknown := sorted(shares.keys() - names):
+        raise ConfigError(f"corpus.shares: expected shards of {data} ({', '.join(names)}), found {', '.join(unknown)}")
+
+
+def checked_tokenizer(path: Path) -> Tokenizer:
+    """Load a tokenizer whose tokens fit into 16 bits and whose token 0 is the document boundary."""
+    tokenizer = load_tokenizer(path)
+    if tokenizer.get_vocab_size() > MAX_VOCAB_SIZE:
+        raise ConfigError(f"{path}: expected at most {MAX_VOCAB_SIZE} tokens, found {tokenizer.get_vocab_size()}")
+    if tokenizer.token_to_id(END_OF_TEXT) != END_OF_DOCUMENT:
+        raise ConfigError(f"{path}: expected {END_OF_TEXT} as token 0, found {tokenizer.id_to_token(0)!r}")
+    return tokenizer
+
+
+def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[Tokens]:
     """Tokenise documents, each followed by the end-of-document token.
 
     `<|endoftext|>` spelled in a document stays ordinary text: only a boundary becomes the token.
@@ -128,15 +132,87 @@ def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator
     yield from _encode_batch(batch, tokenizer)
 
 
-def _encode_batch(batch: list[str], tokenizer: Tokenizer) -> Iterator[NDArray[np.uint16]]:
+def _encode_batch(batch: list[str], tokenizer: Tokenizer) -> Iterator[Tokens]:
     for encoding in tokenizer.encode_batch_fast(batch):
         yield np.array([*encoding.ids, END_OF_DOCUMENT], dtype=np.uint16)
 
 
-def _write_tokens(path: Path, documents: Iterable[str], tokenizer: Tokenizer) -> int:
-    n_tokens = 0
+def _digest(data: Path, tokenizer: Path, seed: int, shares: Mapping[str, float]) -> str:
+    inputs = {
+        "layout": LAYOUT,
+        "held_out": [HELD_OUT_SHARE, HELD_OUT_BYTES],
+        "shards": {name: digest_file(path) for name, path in shard_paths(data).items()},
+        "tokenizer": digest_file(tokenizer),
+        "seed": seed,
+        "shares": dict(shares),
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    """Give a finished folder its name, unless another run has finished the same one meanwhile."""
+    unfinished.chmod(0o755)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / "corpus.json").exists():
+            raise
+
+
+def _write_corpus(data: Path, tokenizer: Tokenizer, folder: Path, seed: int, shares: Mapping[str, float]) -> None:
+    """Fill `folder`: tokens of each shard's documents first, then all of them in the shuffled order."""
+    (folder / "held_out").mkdir()
+    parts: list[tuple[Path, list[int]]] = []
+    held_out: dict[str, dict[str, int]] = {}
+    n_bytes = 0
+    for name, path in shard_paths(data).items():
+        shard = read_shard(name, path)
+        documents = shard.train[: round(len(shard.train) * shares.get(name, 1.0))]
+        n_bytes += _count_bytes(documents)
+        parts.append((folder / f"{name}.part", _write_tokens(folder / f"{name}.part", documents, tokenizer)))
+        lengths = _write_tokens(folder / "held_out" / f"{name}.bin", shard.held_out, tokenizer)
+        held_out[name] = {"n_tokens": sum(lengths), "n_bytes": _count_bytes(shard.held_out)}
+    n_documents = sum(len(lengths) for _, lengths in parts)
+    n_tokens = _gather(parts, folder / "tokens.bin", seed)
+    facts = {"n_tokens": n_tokens, "n_documents": n_documents, "n_bytes": n_bytes, "held_out": held_out}
+    (folder / "corpus.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _gather(parts: list[tuple[Path, list[int]]], path: Path, seed: int) -> int:
+    """Write the documents of all parts in shuffled order, remove the parts, and return the number of tokens."""
+    maps = [_mapped(part, sum(lengths)) for part, lengths in parts]
+    places = [
+        (i_part, end - length, end)
+        for i_part, (_, lengths) in enumerate(parts)
+        for length, end in zip(lengths, np.cumsum(lengths, dtype=np.int64).tolist(), strict=True)
+    ]
+    random.Random(seed).shuffle(places)
+    with path.open("wb") as file:
+        for i_part, start, end in places:
+            file.write(maps[i_part][start:end].tobytes())
+    for part, _ in parts:
+        part.unlink()
+    return sum(end - start for _, start, end in places)
+
+
+def _write_tokens(path: Path, documents: Iterable[str], tokenizer: Tokenizer) -> list[int]:
+    """Write the tokens of documents one after the other, and return how many each has."""
+    lengths = []
     with path.open("wb") as file:
         for tokens in encode_documents(documents, tokenizer):
             file.write(tokens.tobytes())
-            n_tokens += len(tokens)
-    return n_tokens
+            lengths.append(len(tokens))
+    return lengths
+
+
+def _mapped(path: Path, n_tokens: int) -> Tokens:
+    n_bytes = 2 * n_tokens
+    if path.stat().st_size != n_bytes:
+        message = f"token file: expected {n_bytes} bytes, found {path.stat().st_size}; remove {path.parent}"
+        raise FileError(message, path=str(path))
+    # An empty file cannot be mapped.
+    return np.memmap(path, dtype=np.uint16, mode="r") if n_tokens else np.empty(0, dtype=np.uint16)
+
+
+def _count_bytes(documents: Iterable[str]) -> int:
+    return sum(len(document.encode()) for document in documents)

@@ -1,38 +1,71 @@
 # ruff: noqa: TID253
-"""The two optimisers of a run and their learning rate; imports torch, loaded lazily as a whole.
+"""The optimisers of a run and their learning rate; imports torch, loaded lazily as a whole.
 
 Muon moves the matrices inside the blocks: each step is the momentum made nearly orthogonal, so all
-directions of a matrix learn at the same rate. AdamW moves the embedding and the norm gains, which
-are no linear maps between hidden spaces.
+directions of a matrix learn at the same rate. AdamW then moves the embedding and the norm gains, which
+are no linear maps between hidden spaces. Or AdamW moves everything. Sources: Loshchilov and Hutter,
+"Decoupled Weight Decay Regularization", arXiv:1711.05101, for AdamW and cosine decay; Jordan et al., "Muon: An
+optimizer for hidden layers in neural networks", 2024, for the coefficients.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from llmzip.errors import ConfigError
+from llmzip_training.config import expect_at_least, expect_positive, expect_share
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
     """Peak learning rates, decay and schedule.
 
-    `warmup_steps` rise linearly, then the rates stay, and over the last `decay_share` of the run
-    they fall linearly to 0. `weight_decay` keeps the matrices, and with them the activations, in
-    a range that 8 bits can hold.
+    Attributes:
+        kind: `muon`, with AdamW for what is no matrix of a block, or `adamw` alone.
+        adamw_rate, muon_rate: peak learning rates; `muon_rate` for Muon alone.
+        weight_decay: keeps the matrices, and with them the activations, in a range that 8 bits can hold. Tensors of
+            one dimension have none; nor have, beside Muon, the embeddings.
+        warmup_steps: steps in which the rates rise linearly.
+        rate_schedule: `wsd`, the rates stay and over the last `decay_share` of the run fall linearly, or `cosine`,
+            they fall along half a cosine from the end of the warm-up on.
+        decay_share: for `wsd`.
+        final_share: of the peak, where the rates end.
+        clip_norm: greatest norm of the gradient of all parameters together.
     """
 
-    muon_rate: float
     adamw_rate: float
     weight_decay: float
     warmup_steps: int
-    decay_share: float
+    kind: Literal["muon", "adamw"] = "muon"
+    muon_rate: float = 0.0
+    rate_schedule: Literal["wsd", "cosine"] = "wsd"
+    decay_share: float = 0.0
+    final_share: float = 0.0
     clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range, and those that the kind or the schedule would not use."""
+        for name in ("adamw_rate", "clip_norm"):
+            expect_positive(f"optimiser.{name}", getattr(self, name))
+        for name in ("weight_decay", "decay_share", "final_share"):
+            expect_share(f"optimiser.{name}", getattr(self, name))
+        expect_at_least("optimiser.warmup_steps", self.warmup_steps, 0)
+        expect_at_least("optimiser.muon_rate", self.muon_rate, 0)
+        if (self.kind == "muon") != (self.muon_rate > 0):
+            raise ConfigError(
+                f"optimiser.muon_rate: expected one for muon only, found {self.muon_rate:g} for {self.kind}"
+            )
+        if self.rate_schedule == "cosine" and self.decay_share:
+            raise ConfigError(f"optimiser.decay_share: expected it for wsd only, found {self.decay_share:g} for cosine")
 
 
 class Muon(torch.optim.Optimizer):
@@ -83,19 +116,33 @@ def orthogonalise(gradients: Tensor) -> Tensor:
 
 
 def make_optimisers(model: nn.Module, config: OptimiserConfig) -> list[torch.optim.Optimizer]:
-    """Give the matrices inside the blocks to Muon and everything else to AdamW."""
+    """Muon for the matrices inside the blocks and AdamW for everything else, or AdamW for everything."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if name.startswith("layers.") and parameter.ndim == 2 else others).append(parameter)
-    muon = Muon(matrices, config.muon_rate, config.weight_decay)
-    adamw = torch.optim.AdamW(
-        others, lr=config.adamw_rate, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0, fused=others[0].is_cuda
-    )
-    for optimiser in (muon, adamw):
+    if config.kind == "muon":
+        muon = Muon(matrices, config.muon_rate, config.weight_decay)
+        optimisers = [muon, _adamw([{"params": others, "weight_decay": 0.0}], config.adamw_rate, eps=1e-10)]
+    else:
+        optimisers = [_adamw(_decay_groups(model.parameters(), config.weight_decay), config.adamw_rate, eps=1e-8)]
+    for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]
-    return [muon, adamw]
+    return optimisers
+
+
+def _adamw(groups: list[dict[str, Any]], rate: float, eps: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.95), eps=eps, fused=True)
+
+
+def _decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Decay for tensors of two or more dimensions only."""
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for parameter in parameters:
+        (decayed if parameter.ndim >= 2 else kept).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
 def set_rates(optimisers: Iterable[torch.optim.Optimizer], share: float) -> None:
@@ -108,10 +155,29 @@ def set_rates(optimisers: Iterable[torch.optim.Optimizer], share: float) -> None
 def rate_share(config: OptimiserConfig, step: int, progress: float) -> float:
     """The share of the peak learning rate at `step`, when `progress` (0 to 1) of the run is done.
 
-    >>> config = OptimiserConfig(0.02, 0.004, 0.02, warmup_steps=10, decay_share=0.5)
+    In the warm-up of W steps it is (step + 1) / W. After that, with f = `final_share`:
+
+        wsd:     f + (1 - f) min(1, (1 - progress) / decay_share)
+        cosine:  f + (1 - f) (1 + cos(pi (step - W) / (steps - W))) / 2, steps = step / progress
+
+    >>> config = OptimiserConfig(muon_rate=0.02, adamw_rate=0.004, weight_decay=0.02, warmup_steps=10, decay_share=0.5)
     >>> [round(rate_share(config, step, progress), 2) for step, progress in ((4, 0.0), (20, 0.2), (90, 0.75))]
     [0.5, 1.0, 0.5]
     """
-    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    cold = min(1.0, (1.0 - progress) / config.decay_share) if config.decay_share else 1.0
-    return min(warm, max(cold, 0.0))
+    warm = (step + 1) / config.warmup_steps if step < config.warmup_steps else 1.0
+    fallen = _cosine(config, step, progress) if config.rate_schedule == "cosine" else _linear(config, progress)
+    return min(warm, config.final_share + (1.0 - config.final_share) * fallen)
+
+
+def _linear(config: OptimiserConfig, progress: float) -> float:
+    return max(0.0, min(1.0, (1.0 - progress) / config.decay_share)) if config.decay_share else 1.0
+
+
+def _cosine(config: OptimiserConfig, step: int, progress: float) -> float:
+    """Runs by time have so many steps as their speed up to now promises."""
+    if step <= config.warmup_steps or progress == 0.0:
+        return 1.0
+    if progress >= 1.0:
+        return 0.0
+    share = (step - config.warmup_steps) / (step / progress - config.warmup_steps)
+    return 0.5 * (1.0 + math.cos(math.pi * share))

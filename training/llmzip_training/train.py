@@ -1,184 +1,156 @@
 # ruff: noqa: TID253
 """Trains one run file to a Hugging Face folder; imports torch, so it is loaded lazily as a whole.
 
-    python -m llmzip_training.train RUN.toml --data DIR --out DIR
+`llmzip train lm RUN.toml --data DIR --out DIR`, or `python -m llmzip_training.train` with the same arguments.
 
-`--out` fills with the tokenizer, the token files, `metrics.jsonl`, `checkpoint.pt` and, at the end
-of the run or at a pause, the exported model in `hf/`. The same command continues a paused run.
+`--out` fills with the tokenizer, the token files in `cache/`, `metrics.jsonl`, `loss.png`, `checkpoints/` and, at the
+end of the run or at a pause, the exported model in `hf/` and `held_out.json`. The same command continues a run that
+was paused or killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
-from llmzip.errors import ConfigError
-from llmzip_training.corpus import Corpus, load_corpus, prepare_corpus
-from llmzip_training.evaluate import bits_per_byte, token_loss
+from llmzip.errors import BackendError, ConfigError
+from llmzip_training.corpus import check_shares, checked_tokenizer, load_corpus, prepare_corpus
+from llmzip_training.distributed import Processes, joined, local_device
 from llmzip_training.export import export_model
-from llmzip_training.model import Llama
-from llmzip_training.optimiser import make_optimisers, rate_share, set_rates
+from llmzip_training.files import write_whole
+from llmzip_training.metrics import draw_curve
 from llmzip_training.run_file import RunConfig, load_run
-from llmzip_training.tokenizer import load_tokenizer, sample_texts, train_tokenizer
-from llmzip_training.windows import WindowSampler
+from llmzip_training.shards import digest_file
+from llmzip_training.tokenizer import sample_texts, train_tokenizer
+from llmzip_training.trainer import Trainer
+
+TOKENIZER = "tokenizer.json"
 
 
-class Trainer:
-    """A run in progress: the model, its optimisers, the step and the training time so far."""
+@dataclass(frozen=True)
+class Job:
+    """Where and on what a run file is trained.
 
-    def __init__(self, run: RunConfig, corpus: Corpus, out: Path, device: str) -> None:
-        torch.manual_seed(run.schedule.seed)
-        self.run = run
-        self.corpus = corpus
-        self.out = out
-        self.device = device
-        self.step = 0
-        self.elapsed_s = 0.0
-        self._logged_step = 0
-        self.model = Llama(run.model).to(device)
-        self.optimisers = make_optimisers(self.model, run.optimiser)
-        tokens = torch.from_numpy(corpus.tokens.astype("int32")).to(device)
-        self.sampler = WindowSampler(tokens, run.model.context, run.schedule.batch, run.schedule.seed)
-        self._loss = torch.compile(token_loss) if run.schedule.compile else token_loss
+    Attributes:
+        run_file: the run file.
+        data: folder of shards, `*.txt.zst`.
+        out: folder of this run; continued if it holds checkpoints.
+        cache: folder of token files, which runs may share; `None` for `out/cache`.
+        tokenizer: a tokenizer to use instead of training one.
+        pause_after_s: seconds from now until the run pauses.
+        device: `cpu`, `cuda` or a torch device; `None` for a GPU where there is one.
+        threads: of the CPU, for each process; `None` for torch's choice.
+    """
 
-    @property
-    def progress(self) -> float:
-        """The done share of the run, in steps or in training time as the run file says."""
-        schedule = self.run.schedule
-        return self.step / schedule.steps if schedule.steps else min(1.0, self.elapsed_s / schedule.seconds)
-
-    def train(self, pause_at: float) -> bool:
-        """Train until the run ends or the clock `time.monotonic()` shows `pause_at`; True at the end.
-
-        The first step of each call compiles and is not counted as training time; nor is measuring.
-        """
-        schedule = self.run.schedule
-        clock: float | None = None
-        while self.progress < 1.0 and time.monotonic() < pause_at:
-            loss = self.take_step()
-            measures = self.step % schedule.measure_every == 0
-            if clock is None or measures or self.step % schedule.log_every == 0:
-                clock = self._log_step(loss.item(), clock)
-            if measures:
-                self._report({"held_out": self.measure(schedule.measure_windows)})
-                self.save()
-                clock = time.monotonic()
-        return self.progress >= 1.0
-
-    def take_step(self) -> torch.Tensor:
-        """Learn from the batch of this step; the result is its loss in nats a token, on the device."""
-        inputs, targets = self.sampler.batch(self.step)
-        set_rates(self.optimisers, rate_share(self.run.optimiser, self.step, self.progress))
-        loss = self._loss(self.model, inputs, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimiser.clip_norm)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad()
-        self.step += 1
-        return loss.detach()
-
-    def measure(self, n_windows: int = 0) -> dict[str, float]:
-        """Bits per byte of the held-out text by shard."""
-        context = self.run.model.context
-        return bits_per_byte(self.model, self.corpus.held_out, context, self.device, n_windows)
-
-    def save(self) -> None:
-        """Write `checkpoint.pt`, whole or not at all."""
-        state = {
-            "run": asdict(self.run),
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-            "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-        torch.save(state, self.out / "checkpoint.tmp")
-        (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
-
-    def load(self) -> None:
-        """Continue from `checkpoint.pt`, if there is one.
-
-        Raises:
-            ConfigError: the checkpoint belongs to another run.
-        """
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["run"] != asdict(self.run):
-            raise ConfigError(f"{path}: expected a checkpoint of this run, found one of {state['run']}")
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-        self.model.load_state_dict(state["model"])
-        for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(optimiser_state)
-
-    def _log_step(self, loss: float, clock: float | None) -> float:
-        """Count the time since `clock`, report the loss and the speed, and give the new clock."""
-        now = time.monotonic()
-        facts: dict[str, Any] = {"loss": loss}
-        if clock is not None:
-            self.elapsed_s += now - clock
-            n_tokens = (self.step - self._logged_step) * self.run.schedule.batch * self.run.model.context
-            facts["tokens_per_s"] = round(n_tokens / (now - clock))
-        self._logged_step = self.step
-        self._report(facts)
-        return now
-
-    def _report(self, facts: dict[str, Any]) -> None:
-        facts = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), **facts}
-        with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(facts) + "\n")
-        left_s = self.elapsed_s * (1 / self.progress - 1) if self.progress else float("nan")
-        shown = {key: value["all"] if isinstance(value, dict) else value for key, value in facts.items()}
-        print("  ".join(f"{key} {value:g}" for key, value in shown.items()), f" left_s {left_s:.0f}", flush=True)
+    run_file: Path
+    data: Path
+    out: Path
+    cache: Path | None = None
+    tokenizer: Path | None = None
+    pause_after_s: float = float("inf")
+    device: str | None = None
+    threads: int | None = None
 
 
-def prepare_folder(run: RunConfig, data: Path, out: Path, tokenizer: Path | None) -> Corpus:
-    """Fill `out` with the tokenizer and the token files, unless they are there, and load them."""
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "tokenizer.json").exists():
-        if tokenizer:
-            shutil.copyfile(tokenizer, out / "tokenizer.json")
-        else:
-            train_tokenizer(sample_texts(data), run.model.vocab_size).save(str(out / "tokenizer.json"))
-    if not (out / "corpus.json").exists():
-        prepare_corpus(data, load_tokenizer(out / "tokenizer.json"), out, run.schedule.seed)
-    return load_corpus(out)
+def train_language_model(job: Job) -> bool:
+    """Train, until the end or a pause; True at the end.
+
+    Raises:
+        LlmzipError: a run file, a corpus, a checkpoint or a device is not as it should be; the loss is not finite; or
+            another process of the run is gone.
+    """
+    pause_at = time.monotonic() + job.pause_after_s
+    run = load_run(job.run_file)
+    device = _device(job.device)
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    torch.set_float32_matmul_precision("high" if device.startswith("cuda") else "highest")
+    with joined(device) as processes:
+        corpus = load_corpus(processes.first(lambda: prepare_folder(run, job)))
+        trainer = Trainer(run, corpus, job.out, device, processes)
+        trainer.load()
+        _tell(processes, f"{len(corpus.tokens)} tokens, {_count(trainer)} parameters, from step {trainer.step}")
+        finished = trainer.train(pause_at)
+        trainer.save(final=finished)
+        held_out = trainer.measure(0 if finished else run.schedule.measure_windows * run.model.context)
+        if processes.is_main:
+            _write_results(trainer, held_out)
+        _tell(processes, ("finished " if finished else "paused ") + json.dumps(held_out, indent=1))
+    return finished
+
+
+def prepare_folder(run: RunConfig, job: Job) -> Path:
+    """Put the tokenizer into `out`, unless it is there, and tokenise the corpus; the result is the corpus's folder.
+
+    Raises:
+        ConfigError: the tokenizer is not the one asked for, or has more tokens than the model.
+    """
+    job.out.mkdir(parents=True, exist_ok=True)
+    path = job.out / TOKENIZER
+    if not path.exists():
+        make_tokenizer(job.data, run, path, job.tokenizer)
+    if job.tokenizer and digest_file(path) != digest_file(job.tokenizer):
+        raise ConfigError(f"{path}: expected the content of {job.tokenizer}, found another tokenizer")
+    n_tokens = checked_tokenizer(path).get_vocab_size()
+    if n_tokens > run.model.vocab_size:
+        raise ConfigError(f"{path}: expected at most the model's {run.model.vocab_size} tokens, found {n_tokens}")
+    return prepare_corpus(job.data, path, job.cache or job.out / "cache", run.schedule.seed, run.corpus.shares)
+
+
+def make_tokenizer(data: Path, run: RunConfig, path: Path, source: Path | None) -> None:
+    """Write the tokenizer of a run: a copy of `source`, or one trained on the shards in `data`."""
+    if source:
+        text = source.read_text(encoding="utf-8")
+    else:
+        check_shares(data, run.corpus.shares)
+        text = train_tokenizer(sample_texts(data, run.corpus.shares), run.model.vocab_size).to_str(pretty=True)
+    write_whole(path, text.encode())
+
+
+def _write_results(trainer: Trainer, held_out: dict[str, float]) -> None:
+    out = trainer.out
+    export_model(trainer.model, (out / TOKENIZER).read_text(encoding="utf-8"), out / "hf")
+    facts = {"step": trainer.step, "bits_per_byte": held_out}
+    write_whole(out / "held_out.json", f"{json.dumps(facts)}\n".encode())
+    if (out / "metrics.jsonl").exists():
+        draw_curve(out)
+
+
+def _device(wanted: str | None) -> str:
+    """The device of this process.
+
+    Raises:
+        BackendError: there is no such device.
+    """
+    device = local_device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackendError(f"device {device}: expected one that torch can use, found none: {reason}") from error
+    return device
+
+
+def _count(trainer: Trainer) -> int:
+    return sum(parameter.numel() for parameter in trainer.model.parameters())
+
+
+def _tell(processes: Processes, text: str) -> None:
+    if processes.is_main:
+        print(text, flush=True)
 
 
 def main() -> None:
-    """The command line."""
-    started = time.monotonic()
-    parser = argparse.ArgumentParser(prog="llmzip_training.train", description="Train one run file.")
-    parser.add_argument("run", type=Path, help="run file (TOML)")
-    parser.add_argument("--data", type=Path, required=True, help="folder of *.txt.zst shards")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of this run; continued if it holds a checkpoint"
-    )
-    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json to use instead of training one")
-    parser.add_argument("--pause-after", type=float, default=float("inf"), help="seconds until the run pauses")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments = parser.parse_args()
-    run = load_run(arguments.run)
-    torch.set_float32_matmul_precision("high" if arguments.device == "cuda" else "highest")
-    corpus = prepare_folder(run, arguments.data, arguments.out, arguments.tokenizer)
-    trainer = Trainer(run, corpus, arguments.out, arguments.device)
-    trainer.load()
-    print(f"{len(corpus.tokens)} tokens, {trainer.sampler.n_windows} windows, from step {trainer.step}", flush=True)
-    finished = trainer.train(started + arguments.pause_after)
-    trainer.save()
-    export_model(trainer.model, (arguments.out / "tokenizer.json").read_text(), arguments.out / "hf")
-    held_out = trainer.measure() if finished else trainer.measure(run.schedule.measure_windows)
-    (arguments.out / "held_out.json").write_text(json.dumps({"step": trainer.step, "bits_per_byte": held_out}) + "\n")
-    print("finished" if finished else "paused", json.dumps(held_out, indent=1))
+    """Run `llmzip train lm` with the arguments of this process."""
+    from llmzip.cli import main as llmzip
+
+    sys.argv = ["llmzip", "train", "lm", *sys.argv[1:]]
+    llmzip()
 
 
 if __name__ == "__main__":

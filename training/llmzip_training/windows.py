@@ -4,58 +4,65 @@
 Every window is what the archiver codes: `<|endoftext|>` first, then consecutive tokens of the
 stream, wherever in a document they begin. The inputs are the targets moved by one. Boundaries of
 documents stand among the inputs but are never a target, because no archive codes them.
+
+The stream stays where it is, mapped from its file: a step reads its own windows only.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from llmzip.errors import ConfigError
 from llmzip_training.corpus import END_OF_DOCUMENT
 
 
 class WindowSampler:
     """Deals out all windows of a stream, once an epoch, in an order fixed by the seed.
 
-    The batch of a step is a function of the step alone, so a resumed run sees what an
-    uninterrupted one would have seen. Each epoch cuts the stream at another offset.
+    The windows of a step are a function of the step alone, so a resumed run sees what an
+    uninterrupted one would have seen, and several processes share a step without asking each other.
+    Each epoch cuts the stream at another offset.
 
     Args:
-        tokens: the stream, shape `[N]`, integers, on the device that trains.
+        tokens: the stream, shape `[N]`, integers.
         context: targets in a window.
         batch: windows in a step.
         seed: order of the windows.
 
     Raises:
-        ValueError: the stream is too short for one batch.
+        ConfigError: the stream is too short for one batch.
     """
 
-    def __init__(self, tokens: Tensor, context: int, batch: int, seed: int) -> None:
+    def __init__(self, tokens: NDArray[np.integer], context: int, batch: int, seed: int) -> None:
         self.n_windows = (len(tokens) - context) // context
         if self.n_windows < batch:
-            raise ValueError(f"token stream: expected {batch} windows of {context}, found {max(self.n_windows, 0)}")
+            found = max(self.n_windows, 0)
+            raise ConfigError(f"corpus: expected at least {batch} windows of {context} tokens, found {found}")
         self._tokens = tokens
         self._context = context
         self._batch = batch
         self._seed = seed
-        self._positions = torch.arange(context, device=tokens.device)
+        self._positions = np.arange(context)
         self._epoch = -1
         self._starts = self._positions
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The inputs and targets of a step, each `[batch, context]`, int64."""
+    def targets(self, step: int) -> Tensor:
+        """All targets of a step, `[batch, context]`, int64, on the CPU."""
         epoch, i_batch = divmod(step, self.n_windows // self._batch)
         if epoch != self._epoch:
             self._epoch, self._starts = epoch, self._epoch_starts(epoch)
         starts = self._starts[i_batch * self._batch : (i_batch + 1) * self._batch]
-        targets = self._tokens[starts[:, None] + self._positions].long()
-        return window_inputs(targets), targets
+        return torch.from_numpy(self._tokens[starts[:, None] + self._positions].astype(np.int64))
 
-    def _epoch_starts(self, epoch: int) -> Tensor:
+    def _epoch_starts(self, epoch: int) -> NDArray[np.int64]:
         generator = torch.Generator().manual_seed((self._seed << 32) + epoch)
         order = torch.randperm(self.n_windows, generator=generator)
         offset = torch.randint(self._context, (1,), generator=generator)
-        return (order * self._context + offset).to(self._tokens.device)
+        starts: NDArray[np.int64] = (order * self._context + offset).numpy()
+        return starts
 
 
 def window_inputs(targets: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from llmzip.exact.spec import SELECTION_STEPS, ModelSpec, Ngrams, Selection
+from llmzip.exact.spec import MAX_CUTOFF, SELECTION_STEPS, ModelSpec, Ngrams, Selection
 from llmzip.models.convert.float_model import Recipe, copy_of
 from llmzip.models.convert.settings import Settings, unsupported
 
@@ -17,9 +17,11 @@ MODEL_TYPES = ("llmzip_selective",)
 
 def spec(settings: Settings) -> ModelSpec:
     """The transformer that a configuration of ours describes."""
-    shape = Settings({"model_type": settings.family, **settings.get("llmzip", {})})
+    shape = settings.part("llmzip")
     heads, width = shape.integer("n_heads"), shape.integer("width")
-    head_width = shape.integer("head_width", 0) or width // heads
+    head_width = shape.integer("head_width", 0) or width // max(heads, 1)
+    if head_width < 1:
+        raise unsupported(settings.family, "head_width", "a whole number above 0", head_width)
     return ModelSpec(
         family=settings.family,
         vocab_size=shape.integer("vocab_size"),
@@ -59,15 +61,17 @@ def recipes(model: ModelSpec) -> dict[str, Recipe]:
 def _selection(settings: Settings, shape: Settings) -> Selection | None:
     if shape.one_of("attention", "plain", "selective") == "plain":
         return None
-    pruning = Settings({"model_type": settings.family, **settings.get("selection", {})})
-    budgets = pruning.get("budgets", ())
-    if not all(isinstance(budget, int) for budget in budgets):
+    pruning = settings.part("selection")
+    cutoff, budgets = pruning.number("cutoff"), pruning.get("budgets", [])
+    if not 0 < cutoff <= MAX_CUTOFF / SELECTION_STEPS:
+        raise unsupported(settings.family, "cutoff", f"nats, at most {MAX_CUTOFF // SELECTION_STEPS}", cutoff)
+    if not isinstance(budgets, list) or not all(isinstance(budget, int) for budget in budgets):
         raise unsupported(settings.family, "budgets", "whole numbers", budgets)
     return Selection(
-        cutoff=round(pruning.number("cutoff") * SELECTION_STEPS),
+        cutoff=round(cutoff * SELECTION_STEPS),
         budgets=tuple(budgets),
-        protect_first=bool(shape.get("protect_first", True)),
-        mask_self=bool(shape.get("mask_self", False)),
+        protect_first=shape.boolean("protect_first", True),
+        mask_self=shape.boolean("mask_self", False),
     )
 
 

@@ -48,6 +48,20 @@ class Settings:
             raise unsupported(self.family, name, "a number", value)
         return float(value)
 
+    def boolean(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise unsupported(self.family, name, "true or false", value)
+        return value
+
+    def part(self, name: str) -> Settings:
+        """The settings within a setting; none where it is absent."""
+        value = self.get(name, {})
+        if not isinstance(value, dict):
+            raise unsupported(self.family, name, "an object", value)
+        return Settings({"model_type": self.family, **value})
+
     def expect(self, name: str, *allowed: Any) -> None:
         """Refuse the model unless the setting is absent or one of `allowed`."""
         value = self.get(name)

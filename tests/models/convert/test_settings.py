@@ -40,5 +40,18 @@ def test_values_of_another_kind_are_refused_by_name() -> None:
         settings.number("rms_norm_eps")
     with pytest.raises(ModelInvalidError, match="flag"):
         settings.integer("flag")
+    with pytest.raises(ModelInvalidError, match="hidden_size: expected true or false, found '12'"):
+        settings.boolean("hidden_size", True)
+    with pytest.raises(ModelInvalidError, match="hidden_size: expected an object, found '12'"):
+        settings.part("hidden_size")
     with pytest.raises(ModelInvalidError, match="bos_token_id: expected a token id"):
         settings.bos_id()
+
+
+def test_parts_have_the_family_of_the_whole() -> None:
+    """And are empty where they are absent or null."""
+    settings = Settings({"model_type": "ours", "shape": {"width": 3, "flag": False}, "none": None})
+    assert (settings.part("shape").family, settings.part("shape").integer("width")) == ("ours", 3)
+    assert not settings.part("shape").boolean("flag", True)
+    assert settings.part("none").boolean("flag", True)
+    assert settings.part("absent").family == "ours"

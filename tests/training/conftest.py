@@ -1,0 +1,94 @@
+"""A corpus and a run that take a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+WriteShard = Callable[[str, Iterable[str]], Path]
+
+RUN_FILE = """\
+[model]
+vocab_size = 300
+width = 16
+n_layers = 2
+n_heads = 2
+n_kv_heads = 1
+ffn_width = 24
+context = 32
+attention = "selective"
+
+[optimiser]
+{optimiser}
+adamw_rate = 0.01
+weight_decay = 0.02
+warmup_steps = 2
+decay_share = 0.5
+
+[schedule]
+{schedule}
+seed = 3
+
+[corpus.shares]
+numbers = 0.5
+
+[[stages]]
+until = 0.5
+context = 16
+batch = 8
+accumulate = {accumulate}
+
+[[stages]]
+until = 1.0
+context = 32
+batch = 4
+accumulate = {accumulate}
+memory_weight = 0.02
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """An empty folder for shards."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def write_shard(data: Path) -> WriteShard:
+    """Write documents as a shard of `data`."""
+
+    def _write(name: str, documents: Iterable[str]) -> Path:
+        path = data / f"{name}.txt.zst"
+        path.write_bytes(zstandard.ZstdCompressor(write_checksum=True).compress("\0".join(documents).encode()))
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def shards(data: Path, write_shard: WriteShard) -> Path:
+    """A folder of two shards."""
+    write_shard("articles", [f"Article {i} tells of the number {i} and of nothing else.\n" * 4 for i in range(120)])
+    write_shard("numbers", [f"{i} times {i} is {i * i}, näïve or not.\n" * 3 for i in range(160)])
+    return data
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run file of two stages for a tiny selective model; keywords fill its gaps."""
+
+    def _write(
+        schedule: str = "steps = 8\nlog_every = 2\nmeasure_every = 4",
+        optimiser: str = "muon_rate = 0.02",
+        accumulate: int = 1,
+    ) -> Path:
+        path = tmp_path / "run.toml"
+        path.write_text(RUN_FILE.format(schedule=schedule, optimiser=optimiser, accumulate=accumulate))
+        return path
+
+    return _write
