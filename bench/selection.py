@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmzip.errors import ConfigError
-from llmzip.exact.spec import SELECTION_STEPS
+from llmzip.exact.spec import MAX_CUTOFF, SELECTION_STEPS
 from llmzip.models.artefact import Artefact
 
 
@@ -18,14 +18,16 @@ def with_selection(artefact: Artefact, cutoff: float | None = None, budgets: tup
         budgets: of the layers, or one for all; none at all where empty; None leaves them as they are.
 
     Raises:
-        ConfigError: the model is not selective.
-        ModelInvalidError: a cutoff or budgets that no spec can hold.
+        ConfigError: the model is not selective, or the cutoff out of range.
+        ModelInvalidError: budgets that the model cannot have.
     """
     spec = artefact.spec
     if spec.selection is None:
         raise ConfigError(f"model: expected selective attention, found none in {spec.family} {artefact.id[:10]}")
     selection = spec.selection
     if cutoff is not None:
+        if not 0 < cutoff <= MAX_CUTOFF / SELECTION_STEPS:
+            raise ConfigError(f"cutoff: expected nats above 0, at most {MAX_CUTOFF // SELECTION_STEPS}, found {cutoff}")
         selection = replace(selection, cutoff=round(cutoff * SELECTION_STEPS))
     if budgets is not None:
         selection = replace(selection, budgets=budgets * spec.n_layers if len(budgets) == 1 else budgets)

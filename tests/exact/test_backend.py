@@ -12,12 +12,23 @@ from llmzip.exact.reference_backend import ReferenceBackend
 Floats = NDArray[np.float32]
 
 
-class _Saturating(ReferenceBackend):
+class _Wrong(ReferenceBackend):
+    """Computes products in a way of its own."""
+
+    def product(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
+        raise NotImplementedError
+
+    def linear(self, rows: Rows, matrix: QuantisedMatrix, residual: Floats | None = None) -> Floats:
+        y = self.product(rows, matrix)
+        return y if residual is None else residual + y
+
+
+class _Saturating(_Wrong):
     """Adds pairs of products in 16 bits, as vendors' 8-bit instructions do."""
 
     name = "saturating"
 
-    def linear(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
+    def product(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
         products = rows.q[:, None, :].astype(np.int64) * matrix.q
         pairs = products[..., ::2].copy()
         pairs[..., : products.shape[2] // 2] += products[..., 1::2]
@@ -26,12 +37,12 @@ class _Saturating(ReferenceBackend):
         return y
 
 
-class _SingleFloats(ReferenceBackend):
+class _SingleFloats(_Wrong):
     """Sums in float32, which is exact for one limb only."""
 
     name = "single floats"
 
-    def linear(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
+    def product(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
         acc = np.zeros((len(rows.q), len(matrix.q)), np.float32)
         for k in range(rows.q.shape[1]):
             acc += rows.q[:, k, None].astype(np.float32) * matrix.q[None, :, k]
@@ -39,12 +50,12 @@ class _SingleFloats(ReferenceBackend):
         return y
 
 
-class _Flushing(ReferenceBackend):
+class _Flushing(_Wrong):
     """Loses the last column."""
 
     name = "flushing"
 
-    def linear(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
+    def product(self, rows: Rows, matrix: QuantisedMatrix) -> Floats:
         y = reference.linear(rows, matrix)
         y[:, -1] = 0
         return y

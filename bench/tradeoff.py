@@ -1,0 +1,305 @@
+"""Points of ratio against speed: models and settings, each on the same text, in a table and a picture.
+
+    python -m bench.tradeoff --text FILE [--bytes N] [--point NAME=MODEL[,SETTING=VALUE]...]... [--picture PNG]
+                             [--repeats R] [--threads N]
+
+Settings are window, overlap (tokens), chunk (bytes), cutoff (nats) and budgets (a/b/c, keys of each layer). Every
+archive is decoded; where other bytes come back, nothing is printed and the command ends with status 1.
+docs/benchmarks.md explains the columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import results
+from bench.contenders import BUNDLED, stored_model
+from bench.results import Figure
+from bench.selection import budgets_of, with_selection
+from bench.timing import Spread, interleave
+from llmzip.archive import (
+    DEFAULT_LANES,
+    DEFAULT_OVERLAP_SHARE,
+    DEFAULT_WINDOW,
+    CompressOptions,
+    default_chunk_size,
+)
+from llmzip.chunking import split
+from llmzip.codec import Codec, Windowing
+from llmzip.errors import ConfigError, ExactnessError, LlmzipError
+from llmzip.exact.spec import ModelSpec
+from llmzip.format import FrameWriter, Header, Method, read_frames
+from llmzip.format.limits import ARTEFACT_ID_SIZE
+from llmzip.lanes import LaneDecoder
+from llmzip.methods import decompress_zstd, plan
+from llmzip.models.artefact import SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE, Artefact, load_artefact
+
+DEFAULT_BYTES = 1_000_000
+DEFAULT_THREADS = 2
+HEADER = (
+    "| point | parameters in products | parameters in look-ups | artefact, MB | bits per byte | encode, KB/s "
+    "| decode, KB/s |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+)
+# The first use of a model compiles its operations; the clock starts after so much of the text.
+_WARM_UP_BYTES = 2000
+
+
+class Point(NamedTuple):
+    """A model and settings; what is None is as `llmzip compress` takes it, or as the model was converted.
+
+    Attributes:
+        name: in the table and in the picture.
+        model: `bundled`, another model's name or id, or an artefact's folder.
+        window, overlap: in tokens.
+        chunk: greatest size of a chunk in bytes.
+        budgets: the most keys that a query sees in each layer, or one number for all layers; 0 for no limit.
+        cutoff: in nats.
+    """
+
+    name: str
+    model: str
+    window: int | None = None
+    overlap: int | None = None
+    chunk: int | None = None
+    budgets: tuple[int, ...] | None = None
+    cutoff: float | None = None
+
+
+_SETTINGS: Mapping[str, Callable[[str], Any]] = {
+    "window": int,
+    "overlap": int,
+    "chunk": int,
+    "budgets": budgets_of,
+    "cutoff": float,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    chosen = _parse(arguments)
+    try:
+        figures = _measure(chosen)
+    except LlmzipError as error:
+        print(f"tradeoff: {error}", file=sys.stderr)
+        return 1
+    results.append("tradeoff", figures, chosen.results)
+    return 0
+
+
+class Coding:
+    """One point's way from a text to an archive and back.
+
+    Attributes:
+        archive: what `encode` wrote; empty before.
+        n_products: parameters in matrices that rows are multiplied with, a tied embedding among them.
+        n_lookups: parameters in tables that rows are only taken from.
+        artefact_bytes: size of the artefact's files.
+    """
+
+    def __init__(self, point: Point, raw: bytes, n_threads: int) -> None:
+        folder = _artefact_folder(point.model)
+        artefact = load_artefact(folder)
+        if point.cutoff is not None or point.budgets is not None:
+            artefact = with_selection(artefact, point.cutoff, point.budgets)
+        self._codec = Codec(artefact, _windowing(artefact.spec, point.window, point.overlap))
+        self._header = _header(self._codec)
+        self._raw, self._n_threads = raw, n_threads
+        chosen = CompressOptions(chunk_size=point.chunk)
+        self._chunk_size = chosen.chunk_size or default_chunk_size(self._header.window)
+        self._pool = ThreadPoolExecutor(n_threads)
+        self.archive = b""
+        self.n_products, self.n_lookups = count_parameters(artefact)
+        self.artefact_bytes = sum((folder / name).stat().st_size for name in (SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE))
+        self._read(self._write(raw[:_WARM_UP_BYTES]))
+
+    def encode(self) -> None:
+        """Write the archive, the same each time."""
+        archive = self._write(self._raw)
+        if self.archive not in (b"", archive):
+            raise ExactnessError(f"encode: expected the same {len(self.archive)} bytes as before, found others")
+        self.archive = archive
+
+    def decode(self) -> None:
+        """Read the archive; its bytes must be those of the text."""
+        if self._read(self.archive) != self._raw:
+            raise ExactnessError(f"decode: expected the {len(self._raw)} bytes of the text back, found others")
+
+    def _write(self, raw: bytes) -> bytes:
+        chunks = list(split(io.BytesIO(raw), self._chunk_size))
+        payloads = list(self._codec.encode(self._codec.tokenise(chunks), self._pool))
+        target = io.BytesIO()
+        writer = FrameWriter(target, self._header)
+        for part in plan(chunks, payloads):
+            writer.write_chunk(part.method, part.raw, part.payload)
+        writer.finish()
+        return target.getvalue()
+
+    def _read(self, archive: bytes) -> bytes:
+        decoder = LaneDecoder(self._codec, DEFAULT_LANES, self._n_threads)
+        try:
+            parts: list[Future[bytes] | bytes] = []
+            for frame in read_frames(io.BytesIO(archive)):
+                for place, payload in frame.chunks():
+                    method, n_raw = place.record.method, place.record.raw_length
+                    if method is Method.MODEL:
+                        parts.append(decoder.submit(payload, n_raw))
+                    else:
+                        parts.append(decompress_zstd(payload, n_raw) if method is Method.ZSTD else payload)
+            return b"".join(part if isinstance(part, bytes) else part.result() for part in parts)
+        finally:
+            decoder.close()
+
+
+def count_parameters(artefact: Artefact) -> tuple[int, int]:
+    """Parameters in products and in look-ups; norms and biases, which are few, are in neither.
+
+    A tied embedding is counted once, as a product.
+    """
+    spec = artefact.spec
+    n_products = n_lookups = 0
+    for name, matrix in artefact.parameters.matrices.items():
+        if name.startswith("ngram") or (name == "embed" and not spec.tied_head):
+            n_lookups += matrix.q.size
+        else:
+            n_products += matrix.q.size
+    if spec.learned_positions:
+        n_lookups += artefact.parameters.vectors["positions"].size
+    return n_products, n_lookups
+
+
+def _artefact_folder(model: str) -> Path:
+    """A folder of a candidate needs no card."""
+    return Path(model) if (Path(model) / SPEC_FILE).is_file() else stored_model(model).path
+
+
+def _windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Windowing:
+    """Windows as asked for, or as `llmzip compress` chooses them."""
+    limit = spec.max_positions
+    if window is None:
+        window = min(DEFAULT_WINDOW, 1 << (limit.bit_length() - 1))
+    if window > limit:
+        raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
+    return Windowing(window, window // DEFAULT_OVERLAP_SHARE if overlap is None else overlap)
+
+
+def _header(codec: Codec) -> Header:
+    """The archive's; under a changed selection the id is that of the files, for it is as long as any."""
+    windowing, artefact_id = codec.windowing, bytes.fromhex(codec.artefact.id)[:ARTEFACT_ID_SIZE]
+    try:
+        return Header(windowing.window, windowing.overlap, artefact_id, codec.canary())
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _measure(chosen: argparse.Namespace) -> list[Figure]:
+    with chosen.text.open("rb") as file:
+        raw = file.read(chosen.bytes)
+    if not raw:
+        raise ConfigError(f"{chosen.text}: expected at least one byte, found none")
+    codings = {point.name: Coding(point, raw, chosen.threads) for point in chosen.points}
+    cases: dict[str, Callable[[], object]] = {}
+    for name, coding in codings.items():
+        cases |= {f"{name}: encode": coding.encode, f"{name}: decode": coding.decode}
+    seconds = interleave(cases, chosen.repeats)
+    found = {
+        name: list(_figures(name, coding, len(raw), seconds[f"{name}: encode"], seconds[f"{name}: decode"]))
+        for name, coding in codings.items()
+    }
+    print(f"{chosen.text.name}: {len(raw):,} bytes")
+    print(f"{results.device()}; {chosen.threads} threads; medians of {chosen.repeats}; decoded and compared\n")
+    print(*HEADER, *(_row(name, figures) for name, figures in found.items()), sep="\n")
+    if chosen.picture is not None:
+        draw(found, f"{chosen.text.name}, {len(raw):,} bytes", chosen.picture)
+    prefix = f"{chosen.text.name}, {len(raw)} bytes"
+    return [replace(figure, case=f"{prefix}: {figure.case}") for figures in found.values() for figure in figures]
+
+
+def _figures(
+    name: str, coding: Coding, n_raw: int, encode: Sequence[float], decode: Sequence[float]
+) -> Iterator[Figure]:
+    """In the order of the table's columns."""
+    yield Figure(name, "parameters in products", coding.n_products, "")
+    yield Figure(name, "parameters in look-ups", coding.n_lookups, "")
+    yield Figure(name, "artefact", coding.artefact_bytes / 1e6, "MB")
+    yield Figure(name, "ratio", 8 * len(coding.archive) / n_raw, "bits/byte")
+    for metric, seconds in (("encode", encode), ("decode", decode)):
+        speed = Spread.of(n_raw / 1000 / s for s in seconds)
+        yield Figure(name, metric, speed.p50, "KB/s", speed)
+
+
+def _row(name: str, figures: Sequence[Figure]) -> str:
+    n_products, n_lookups, megabytes, ratio, encode, decode = (figure.value for figure in figures)
+    return f"| {name} | {n_products:,} | {n_lookups:,} | {megabytes:.2f} | {ratio:.3f} | {encode:.1f} | {decode:.1f} |"
+
+
+def draw(found: Mapping[str, Sequence[Figure]], title: str, path: Path) -> None:
+    """Draw bits per byte against decode speed, each point under its name; a line says so where that cannot be."""
+    try:
+        from matplotlib import figure
+    except ImportError:
+        print("picture: expected matplotlib, found none: pip install 'llmzip[bench]'", file=sys.stderr)
+        return
+    picture = figure.Figure(figsize=(8, 5), layout="constrained")
+    axes = picture.subplots()
+    for name, figures in found.items():
+        value = {f.metric: f.value for f in figures}
+        axes.plot([value["decode"]], [value["ratio"]], "o")
+        axes.annotate(name, (value["decode"], value["ratio"]), xytext=(6, 4), textcoords="offset points")
+    axes.set(xlabel="decode, KB/s", ylabel="bits per byte", title=title)
+    axes.margins(0.15)
+    axes.grid(alpha=0.3)
+    picture.savefig(path, dpi=150)
+
+
+def point_of(text: str) -> Point:
+    """The point that `NAME=MODEL[,SETTING=VALUE]...` means.
+
+    >>> point_of("small=bundled,window=256,budgets=64/0")
+    Point(name='small', model='bundled', window=256, overlap=None, chunk=None, budgets=(64, 0), cutoff=None)
+    """
+    name, _, rest = text.partition("=")
+    model, *parts = rest.split(",")
+    if not name or not model:
+        raise argparse.ArgumentTypeError(f"expected NAME=MODEL[,SETTING=VALUE]..., found {text}")
+    settings = {}
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key not in _SETTINGS or key in settings:
+            raise argparse.ArgumentTypeError(f"{name}: expected one of {', '.join(_SETTINGS)}, each once, found {key}")
+        try:
+            settings[key] = _SETTINGS[key](value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{name}: {key}: expected a value, found {value!r}") from error
+    return Point(name, model, **settings)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.tradeoff", description="Measure ratio against speed.")
+    add = parser.add_argument
+    add("--text", type=Path, required=True, metavar="FILE", help="what to code")
+    add("--bytes", type=int, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
+    add("--point", type=point_of, action="append", dest="points", metavar="NAME=MODEL,...", help="default: bundled")
+    add("--picture", type=Path, metavar="PNG", help="where to draw bits per byte against decode speed")
+    add("--repeats", type=int, default=1, metavar="R", help="of everything; default: 1")
+    add("--threads", type=int, default=DEFAULT_THREADS, metavar="N", help=f"default: {DEFAULT_THREADS}")
+    add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
+    chosen = parser.parse_args(arguments)
+    chosen.points = chosen.points or [Point(BUNDLED, BUNDLED)]
+    if len({point.name for point in chosen.points}) < len(chosen.points):
+        parser.error("--point: expected different names")
+    for name in ("bytes", "repeats", "threads"):
+        if getattr(chosen, name) < 1:
+            parser.error(f"--{name}: expected at least 1, found {getattr(chosen, name)}")
+    return chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main())
