@@ -35,25 +35,29 @@ class Lanes:
     def __init__(self, codec: Codec, n_lanes: int) -> None:
         self._codec = codec
         self._cache = codec.transformer.new_cache(n_lanes, codec.windowing.window)
-        self._sizes = np.diff(codec.artefact.vocabulary.offsets).astype(np.int64)
+        # Sizes in bytes of all tokens that the coder can say; 0 beyond the vocabulary.
+        sizes = np.diff(codec.artefact.vocabulary.offsets).astype(np.int64)
+        self._sizes = np.concatenate([sizes, np.zeros(codec.bucket_size**2 - len(sizes), np.int64)])
         self._decoders: list[TokenDecoder | None] = [None] * n_lanes
-        self._errors: list[FormatError | None] = [None] * n_lanes
+        self._errors: dict[int, FormatError] = {}
         self._tokens = np.zeros((n_lanes, ROOM), dtype=np.int32)
         self._n_tokens = np.zeros(n_lanes, dtype=np.int32)
         self._n_inputs = np.zeros(n_lanes, dtype=np.int32)
+        self._inputs = np.zeros(n_lanes, dtype=np.int32)
         self._left = np.zeros(n_lanes, dtype=np.int64)
 
     def begin(self, lane: int, payload: bytes, raw_length: int) -> None:
         """Put a chunk into a lane; raises `FormatError` for a payload that cannot be one."""
         self._decoders[lane] = TokenDecoder(payload)
-        self._errors[lane] = None
+        self._errors.pop(lane, None)
         self._n_tokens[lane] = self._n_inputs[lane] = 0
         self._left[lane] = raw_length
 
     def step(self, lanes: Indices) -> None:
         """Decode one token of each of `lanes`."""
-        inputs = self._next_inputs(lanes)
-        hidden = self._codec.transformer.step(self._cache, lanes, self._n_inputs[lanes] - 1, inputs)
+        self._open_windows(lanes)
+        hidden = self._codec.transformer.step(self._cache, lanes, self._n_inputs[lanes], self._inputs[lanes])
+        self._n_inputs[lanes] += 1
         first = 0
         for part in self._codec.output_parts(hidden):
             some = lanes[first : first + len(part)]
@@ -66,24 +70,20 @@ class Lanes:
 
     def end(self, lane: int) -> bytes:
         """The bytes of a finished lane, or its `FormatError`."""
-        error = self._errors[lane]
-        if error is not None:
-            raise error
+        if lane in self._errors:
+            raise self._errors[lane]
         return self._codec.artefact.vocabulary.decode(self._tokens[lane, : self._n_tokens[lane]])
 
-    def _next_inputs(self, lanes: Indices) -> Indices:
-        """The last token that each lane's model has not seen; what comes before it in a new window goes in here."""
+    def _open_windows(self, lanes: Indices) -> None:
+        """Begin a window in those lanes that stand before one: all that its first coded token follows but one token."""
         windowing = self._codec.windowing
         n_inputs = self._n_inputs[lanes]
-        for lane in lanes[(n_inputs == 0) | (n_inputs == windowing.window)]:
+        for lane in lanes[(n_inputs == 0) | (n_inputs == windowing.window)].tolist():
             n_tokens = self._n_tokens[lane]
             overlap = self._tokens[lane, n_tokens - min(windowing.overlap, n_tokens) : n_tokens]
-            bos = np.array([self._codec.artefact.spec.bos_id], dtype=np.int32)
-            self._prefill(int(lane), np.concatenate([bos, overlap])[:-1])
-            self._n_inputs[lane] = len(overlap)
-        self._n_inputs[lanes] += 1
-        inputs = self._tokens[lanes, self._n_tokens[lanes] - 1]
-        return np.where(self._n_inputs[lanes] == 1, np.int32(self._codec.artefact.spec.bos_id), inputs)
+            seen = np.concatenate([np.array([self._codec.artefact.spec.bos_id], dtype=np.int32), overlap])
+            self._prefill(lane, seen[:-1])
+            self._n_inputs[lane], self._inputs[lane] = len(overlap), seen[-1]
 
     def _prefill(self, lane: int, tokens: Indices) -> None:
         for first in range(0, len(tokens), BLOCK_ROWS):
@@ -100,32 +100,37 @@ class Lanes:
 
     def _decode(self, lanes: Indices, frequencies: Floats) -> Indices:
         """The next symbol of each lane's payload; 0 after an error."""
-        symbols = np.zeros(len(lanes), dtype=np.int32)
+        symbols = [0] * len(lanes)
         for i, lane in enumerate(lanes.tolist()):
             decoder = self._decoders[lane]
             if decoder is not None:
                 try:
-                    symbols[i] = decoder.decode(frequencies[i])
+                    symbols[i] = decoder.decode(frequencies[i : i + 1])
                 except FormatError as error:
                     self._fail(lane, error)
-        return symbols
+        return np.array(symbols, dtype=np.int32)
 
     def _accept(self, lanes: Indices, tokens: Indices) -> None:
         """Take the decoded tokens; one that no encoder can have written is an error."""
         n_tokens = self._n_tokens[lanes]
         if n_tokens.max(initial=0) == self._tokens.shape[1]:
             self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], axis=1)
-        known = tokens < len(self._sizes)
-        sizes = np.where(known, self._sizes[np.where(known, tokens, 0)], 0)
-        self._tokens[lanes, n_tokens] = tokens
-        self._n_tokens[lanes] += 1
+        sizes = self._sizes[tokens]
         left = self._left[lanes]
-        for i in np.flatnonzero((sizes < 1) | (sizes > left)):
-            lane = int(lanes[i])
-            if self._errors[lane] is None:
-                expected = f"expected a token of 1 to {left[i]} bytes, found one of {sizes[i]}"
+        wrong = (sizes < 1) | (sizes > left)
+        if wrong.any():
+            self._refuse(lanes[wrong], sizes[wrong], left[wrong])
+        self._tokens[lanes, n_tokens] = self._inputs[lanes] = tokens
+        self._n_tokens[lanes] = n_tokens + 1
+        self._left[lanes] = left - sizes
+        for lane in self._errors:
+            self._left[lane] = 0
+
+    def _refuse(self, lanes: Indices, sizes: NDArray[np.int64], left: NDArray[np.int64]) -> None:
+        for lane, size, n_bytes in zip(lanes.tolist(), sizes, left, strict=True):
+            if lane not in self._errors:
+                expected = f"expected a token of 1 to {n_bytes} bytes, found one of {size}"
                 self._fail(lane, FormatError(f"model payload: {expected}"))
-        self._left[lanes] = np.where([self._errors[lane] is None for lane in lanes.tolist()], left - sizes, 0)
 
     def _fail(self, lane: int, error: FormatError) -> None:
         self._errors[lane], self._decoders[lane] = error, None

@@ -65,15 +65,16 @@ class TokenDecoder:
             raise FormatError(f"model payload: expected a multiple of 4 bytes, found {len(payload)}")
         words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
         self._coder = _stream().queue.RangeDecoder(words)
+        self._model = _categorical()
 
     def decode(self, frequencies: Frequencies) -> int:
-        """The next symbol, 0 to n - 1, under `frequencies`, float32 `[n]`.
+        """The next symbol, 0 to n - 1, under `frequencies`, float32 `[1, n]`.
 
         Raises:
             FormatError: the payload cannot have been written under these frequencies.
         """
         try:
-            return int(self._coder.decode(_categorical(), frequencies[None, :])[0])
+            return int(self._coder.decode(self._model, frequencies)[0])
         except AssertionError as error:
             raise FormatError("model payload: expected words of the range coder, found none that fit") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ from llmzip.exact.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 Segments = NDArray[np.int32]
+# All layers at once: the residual stream after them, of a cache, segments, positions and the stream before.
+RunLayers = Callable[[Any, Segments, NDArray[np.int32], Floats], Floats]
 
 
 class Cache:
@@ -45,6 +48,12 @@ class Backend(Protocol):
 
     def load(self, matrix: QuantisedMatrix) -> Any:
         """Lay out a matrix for `linear`."""
+
+    def load_tables(self, tables: Sequence[QuantisedMatrix]) -> Any:
+        """Lay out n-gram tables for `embed_runs`."""
+
+    def embed_runs(self, x: Floats, tables: Any, runs: NDArray[np.int64]) -> Floats:
+        """Add what loaded tables hold for runs of tokens `[R, n]`, the last token first."""
 
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
         """Quantise rows to integers of at most `limit`."""
@@ -83,6 +92,15 @@ class Backend(Protocol):
 
         A segment at position 0 begins its lane anew; any other continues where the lane stands.
         """
+
+    def fuse_layers(
+        self,
+        spec: ModelSpec,
+        matrices: Mapping[str, Any],
+        vectors: Mapping[str, Floats],
+        rotation: tuple[Floats, Floats] | None,
+    ) -> RunLayers | None:
+        """All layers in one call, where that is faster than the operations one by one; None where it is not."""
 
     def output_weights(self, logits: Floats) -> NDArray[np.int32]:
         """Turn logits into integer weights."""

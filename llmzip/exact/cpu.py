@@ -9,14 +9,16 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.exact import cpu_ops, cpu_selection, tables
-from llmzip.exact.backend import Cache, Floats, Segments
+from llmzip.exact.backend import Cache, Floats, RunLayers, Segments
+from llmzip.exact.cpu_layers import CpuLayers, cache_row, supports
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import ModelSpec
@@ -46,6 +48,13 @@ class PackedMatrix:
         return bool(self.limit * ONE_LIMB * 2 * self.packed.shape[1] >= 2**31)
 
 
+class LoadedTables(NamedTuple):
+    """All n-gram tables of a model: int8 `[T, rows, D / T]` and their scales `[T, rows]`."""
+
+    q: NDArray[np.int8]
+    scale: Floats
+
+
 class CpuCache(Cache):
     """Keys and values of `n_lanes` lanes, int8, laid out as the right operands of two products."""
 
@@ -58,6 +67,8 @@ class CpuCache(Cache):
         self.values = np.zeros((*heads, width // COLUMNS, padded // 2, COLUMNS, 2), dtype=np.int8)
         self.key_scale = np.zeros((*heads, padded), dtype=np.float32)
         self.value_scale = np.zeros((*heads, padded), dtype=np.float32)
+        layers = zip(self.keys, self.key_scale, self.values, self.value_scale, strict=True)
+        self.addresses = np.array([cache_row(layer, padded) for layer in layers], dtype=np.int64)
 
 
 class SelectiveCpuCache(Cache):
@@ -75,6 +86,8 @@ class SelectiveCpuCache(Cache):
         budgets = [spec.selection.budget(layer) or capacity for layer in range(spec.n_layers)]
         self.n_slots = [min(budget, capacity) for budget in budgets]
         self.layers = [self._layer(spec, n_slots) for n_slots in self.n_slots]
+        rows = zip(self.layers, self.n_slots, strict=True)
+        self.addresses = np.array([cache_row(layer, n_slots) for layer, n_slots in rows], dtype=np.int64)
 
     @property
     def n_bytes(self) -> int:
@@ -110,6 +123,14 @@ class CpuBackend:
         cpu_ops.pack_matrix(np.ascontiguousarray(matrix.q), packed)
         bias = _NO_FLOATS if matrix.bias is None else matrix.bias
         return PackedMatrix(packed, matrix.scale, bias, matrix.limit, n_columns)
+
+    def load_tables(self, tables: Sequence[QuantisedMatrix]) -> LoadedTables:
+        return LoadedTables(np.stack([table.q for table in tables]), np.stack([table.scale for table in tables]))
+
+    def embed_runs(self, x: Floats, tables: LoadedTables, runs: NDArray[np.int64]) -> Floats:
+        y = np.empty_like(x)
+        cpu_ops.embed_runs(x, tables.q, tables.scale, runs, 33 - tables.q.shape[1].bit_length(), y)
+        return y
 
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
         rows = _new_rows(x, limit)
@@ -213,6 +234,18 @@ class CpuBackend:
             y,
         )
         return y
+
+    def fuse_layers(
+        self,
+        spec: ModelSpec,
+        matrices: Mapping[str, PackedMatrix],
+        vectors: Mapping[str, Floats],
+        rotation: tuple[Floats, Floats] | None,
+    ) -> RunLayers | None:
+        if not supports(spec):
+            return None
+        normal = tables.normal_table() if spec.activation == "gelu" else _NO_FLOATS
+        return CpuLayers(spec, matrices, vectors, rotation, _KINDS[spec.activation], normal)
 
     def output_weights(self, logits: Floats) -> NDArray[np.int32]:
         weights = np.empty(logits.shape, dtype=np.int32)

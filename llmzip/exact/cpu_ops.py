@@ -24,6 +24,9 @@ _EXP2 = tables.exp2_table()
 _TERMS_IN_INT32 = 2048
 _ATTENTION_LIMIT = np.float32(ATTENTION_LIMIT)
 
+_HASH_MULTIPLIERS = np.array(reference.HASH_MULTIPLIERS, dtype=np.int64)
+_WORD = np.int64(0xFFFFFFFF)
+
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 _tile_1, _tile_2, _tile_3 = product_tile(1), product_tile(2), product_tile(3)
@@ -167,6 +170,19 @@ def _linear_block(a, b, n_pairs, row_scale, wide, scale, y):  # type: ignore[no-
         for r in range(n):
             for j in range(width):
                 y[row + r, j] = (np.float32(total[r, j]) * row_scale[row + r]) * scale[j]
+
+
+@_compiled
+def embed_runs(x, q, scale, runs, shift, y):  # type: ignore[no-untyped-def]
+    """Add to each row of x `[R, D]` what tables q int8 `[T, rows, D / T]` hold for its runs int64 `[R, T + 1]`."""
+    n_tables, _, width = q.shape
+    for i in range(x.shape[0]):
+        h = runs[i, 0] * _HASH_MULTIPLIERS[0]
+        for table in range(n_tables):
+            h ^= runs[i, table + 1] * _HASH_MULTIPLIERS[table + 1]
+            row = (((h & _WORD) * _HASH_MULTIPLIERS[0]) & _WORD) >> shift
+            for j in range(width):
+                y[i, table * width + j] = x[i, table * width + j] + np.float32(q[table, row, j]) * scale[table, row]
 
 
 @_compiled

@@ -7,6 +7,8 @@ numbers a row, float64) operation at a time, in the written order. ARITHMETIC.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -223,6 +225,18 @@ def run_hashes(runs: Integers, rows: int) -> Integers:
     for back in range(runs.shape[1]):
         h ^= (runs[:, back] * np.int64(HASH_MULTIPLIERS[back])) & word
     return ((h * np.int64(HASH_MULTIPLIERS[0])) & word) >> (33 - rows.bit_length())
+
+
+def embed_runs(x: Floats, tables: Sequence[QuantisedMatrix], runs: Integers) -> Floats:
+    """Add to rows `[R, D]` what each n-gram table, of D / tables columns, holds for its runs of `[R, n]`.
+
+    Source: ARITHMETIC.md, section 6.1.
+    """
+    parts = []
+    for i, table in enumerate(tables):
+        rows = run_hashes(runs[:, : i + 2], len(table.q))
+        parts.append(table.q[rows].astype(np.float32) * table.scale[rows][:, None])
+    return x + np.concatenate(parts, axis=1)
 
 
 def output_weights(logits: Floats) -> NDArray[np.int32]:

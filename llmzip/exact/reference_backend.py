@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +58,12 @@ class ReferenceBackend:
 
     def load(self, matrix: QuantisedMatrix) -> QuantisedMatrix:
         return matrix
+
+    def load_tables(self, tables: Sequence[QuantisedMatrix]) -> Sequence[QuantisedMatrix]:
+        return tables
+
+    def embed_runs(self, x: Floats, tables: Sequence[QuantisedMatrix], runs: NDArray[np.int64]) -> Floats:
+        return reference.embed_runs(x, tables, runs)
 
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
         return reference.quantise_rows(x, limit)
@@ -130,6 +138,9 @@ class ReferenceBackend:
             for i in range(n_rows):
                 y[row + i] = _attend_selectively(cache, layer, lane, first + i, q[row + i], scale)
         return y
+
+    def fuse_layers(self, *_model: object) -> None:
+        return None
 
     def output_weights(self, logits: Floats) -> NDArray[np.int32]:
         return reference.output_weights(logits)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.errors import ModelInvalidError
-from llmzip.exact import reference, tables
+from llmzip.exact import tables
 from llmzip.exact.backend import Backend, Cache, Floats, Segments
 from llmzip.exact.matrix import QuantisedMatrix, Rows
 from llmzip.exact.spec import MAX_WINDOW, ModelSpec
@@ -51,13 +51,16 @@ class Transformer:
             for name, matrix in parameters.matrices.items()
             if (name != "embed" or spec.tied_head) and not name.startswith("ngram")
         }
-        n_tables = spec.ngrams.tables if spec.ngrams else 0
-        self._ngrams = [parameters.matrices[f"ngram{i + 2}"] for i in range(n_tables)]
+        if spec.ngrams:
+            names = [f"ngram{i + 2}" for i in range(spec.ngrams.tables)]
+            self._ngrams = backend.load_tables([parameters.matrices[name] for name in names])
+            self._reach = np.arange(spec.ngrams.tables + 1, dtype=np.int32)
         self._rotations = {
             local: tables.spec_rotary_tables(spec, local, min(spec.max_positions, MAX_WINDOW))
             for local in (False, True)
             if spec.rotary_width
         }
+        self._fused = backend.fuse_layers(spec, self._matrices, self._vectors, self._rotations.get(False))
 
     def new_cache(self, n_lanes: int, capacity: int) -> Cache:
         """An empty cache for `n_lanes` lanes of at most `capacity` positions."""
@@ -86,8 +89,8 @@ class Transformer:
         self, cache: Cache, lanes: NDArray[np.int32], positions: NDArray[np.int32], tokens: NDArray[np.int32]
     ) -> Floats:
         """`hidden` of one token a lane; all int32 `[R]`."""
-        rows = np.arange(len(lanes), dtype=np.int32)
-        index = np.stack([lanes, rows, np.ones_like(rows), positions], axis=1)
+        index = np.empty((len(lanes), 4), dtype=np.int32)
+        index[:, 0], index[:, 1], index[:, 2], index[:, 3] = lanes, np.arange(len(lanes)), 1, positions
         return self._run(cache, index, tokens, positions)
 
     def _run(self, cache: Cache, index: Segments, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
@@ -100,10 +103,9 @@ class Transformer:
         cache.lengths[lanes] = ends
         x = self._embed(tokens, positions)
         if self.spec.ngrams:
-            x = x + self._embed_runs(cache, np.repeat(lanes, index[:, 2]), tokens, positions)
-        for layer in range(self.spec.n_layers):
-            x = self._block(cache, layer, index, positions, x)
-        return self._norm(x, "final_norm")
+            runs = self._runs(cache, np.repeat(lanes, index[:, 2]), tokens, positions)
+            x = self.backend.embed_runs(x, self._ngrams, runs)
+        return self._norm(self._layers(cache, index, positions, x), "final_norm")
 
     def logits(self, hidden: Floats) -> Floats:
         """Logits of rows of `hidden`, float32 `[R, V]`."""
@@ -121,20 +123,22 @@ class Transformer:
             x = x + self._vectors["positions"][positions]
         return x
 
-    def _embed_runs(
+    def _runs(
         self, cache: Cache, lanes: NDArray[np.int32], tokens: NDArray[np.int32], positions: NDArray[np.int32]
-    ) -> Floats:
-        """Source: ARITHMETIC.md, section 6.1."""
+    ) -> NDArray[np.int64]:
+        """The runs of tokens that end in `tokens`, the last token first; BOS stands before a window."""
         cache.tokens[lanes, positions] = tokens
-        n = len(self._ngrams) + 1
-        back = positions[:, None] - np.arange(n, dtype=np.int32)
-        earlier = cache.tokens[lanes[:, None], np.maximum(back, 0)].astype(np.int64)
-        runs = np.where(back >= 0, earlier, np.int64(self.spec.bos_id))
-        parts = []
-        for i, table in enumerate(self._ngrams):
-            rows = reference.run_hashes(runs[:, : i + 2], len(table.q))
-            parts.append(table.q[rows].astype(np.float32) * table.scale[rows][:, None])
-        return np.concatenate(parts, axis=1)
+        back = positions[:, None] - self._reach
+        runs: NDArray[np.int64] = cache.tokens[lanes[:, None], back].astype(np.int64)
+        runs[back < 0] = self.spec.bos_id
+        return runs
+
+    def _layers(self, cache: Cache, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
+        if self._fused:
+            return self._fused(cache, index, positions, x)
+        for layer in range(self.spec.n_layers):
+            x = self._block(cache, layer, index, positions, x)
+        return x
 
     def _block(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         prefix = f"layers.{layer}."
