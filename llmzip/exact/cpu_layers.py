@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
@@ -45,6 +46,10 @@ _ATTENTION_NORM, _MLP_NORM = 49, 51
 _KEYS, _KEY_SCALE, _VALUES, _VALUE_SCALE, _FORGOTTEN, _PLACES, _USED, _N_SLOTS, _N_PADDED = range(9)
 
 
+# Part of `run_layers`, compiled with it and not for itself as well.
+_inlined = numba.njit(inline="always", error_model="numpy")
+
+
 class _Shape(NamedTuple):
     """What is the same in all layers."""
 
@@ -56,11 +61,16 @@ class _Shape(NamedTuple):
     layer_norm: bool
     parallel: bool
     activation: int
+    eps: np.float32
+    attention_scale: np.float32
+
+
+class _Rules(NamedTuple):
+    """Of selective attention."""
+
     cutoff: int
     protect_first: bool
     mask_self: bool
-    eps: np.float32
-    attention_scale: np.float32
 
 
 def supports(spec: ModelSpec) -> bool:
@@ -96,11 +106,15 @@ class CpuLayers:
         self._cos, self._sin = rotation or (np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32))
         self._normal = normal
         self._shape = _shape(spec, activation)
+        # Of a type of its own where there is none, so that only one kind of attention is compiled.
+        chosen = spec.selection
+        self._selection = chosen and _Rules(chosen.cutoff, chosen.protect_first, chosen.mask_self)
 
     def __call__(self, cache: Any, segments: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         """The residual stream `[R, D]` after all layers, by the addresses that the cache has of itself."""
         y: Floats = run_layers(
             self._shape,
+            self._selection,
             self._weights,
             cache.addresses,
             cache.n_lanes,
@@ -121,7 +135,6 @@ def cache_row(arrays: tuple[NDArray[Any], ...], n_slots: int) -> list[int]:
 
 
 def _shape(spec: ModelSpec, activation: int) -> _Shape:
-    selection = spec.selection
     return _Shape(
         spec.n_heads,
         spec.n_kv_heads,
@@ -131,9 +144,6 @@ def _shape(spec: ModelSpec, activation: int) -> _Shape:
         spec.norm == "layer",
         spec.parallel_residual,
         activation,
-        selection.cutoff if selection else 0,
-        bool(selection and selection.protect_first),
-        bool(selection and selection.mask_self),
         np.float32(spec.norm_eps),
         np.float32(spec.attention_scale),
     )
@@ -168,60 +178,60 @@ def _pointer(_typing_context: Any, address: Any) -> Any:
 
 @_compiled
 def run_layers(  # type: ignore[no-untyped-def]
-    shape, weights, caches, n_lanes, normal, cos, sin, segments, positions, x
+    shape, rules, weights, caches, n_lanes, normal, cos, sin, segments, positions, x
 ):
     """The residual stream `[R, D]` after all layers; a row of `weights` and of `caches` each."""
     for layer in range(weights.shape[0]):
         w = weights[layer]
-        between = _attention_block(shape, w, caches[layer], n_lanes, cos, sin, segments, positions, x)
+        between = _attention_block(shape, rules, w, caches[layer], n_lanes, cos, sin, segments, positions, x)
         x = _mlp_block(shape, w, normal, x if shape.parallel else between, between)
     return x
 
 
-@_compiled
-def _attention_block(shape, w, cache, n_lanes, cos, sin, segments, positions, x):  # type: ignore[no-untyped-def]
+@_inlined
+def _attention_block(shape, rules, w, cache, n_lanes, cos, sin, segments, positions, x):  # type: ignore[no-untyped-def]
     """The residual stream after attention."""
     n_rows, width = x.shape[0], shape.n_heads * shape.head_width
     rows, scale = _room(n_rows, x.shape[1])
-    _norm_rows(shape, w, _ATTENTION_NORM, x, w[_Q + _LIMIT], rows, scale)
-    q = _product(w, _Q, rows, scale, np.empty((0, 0), np.float32))
+    _norm_rows(shape, w[_ATTENTION_NORM:], x, w[_Q + _LIMIT], rows, scale)
+    q = _product(w[_Q:], rows, scale, np.empty((0, 0), np.float32))
     if w[_K + _LIMIT] != w[_Q + _LIMIT]:
-        _norm_rows(shape, w, _ATTENTION_NORM, x, w[_K + _LIMIT], rows, scale)
-    k = _product(w, _K, rows, scale, np.empty((0, 0), np.float32))
+        _norm_rows(shape, w[_ATTENTION_NORM:], x, w[_K + _LIMIT], rows, scale)
+    k = _product(w[_K:], rows, scale, np.empty((0, 0), np.float32))
     if w[_V + _LIMIT] != w[_K + _LIMIT]:
-        _norm_rows(shape, w, _ATTENTION_NORM, x, w[_V + _LIMIT], rows, scale)
-    v = _product(w, _V, rows, scale, np.empty((0, 0), np.float32))
+        _norm_rows(shape, w[_ATTENTION_NORM:], x, w[_V + _LIMIT], rows, scale)
+    v = _product(w[_V:], rows, scale, np.empty((0, 0), np.float32))
     if cos.shape[1]:
         rotate(q, shape.head_width, cos, sin, positions)
         rotate(k, shape.head_width, cos, sin, positions)
     heads = q.reshape(n_rows, shape.n_heads, shape.head_width)
     keys = k.reshape(n_rows, shape.n_kv_heads, shape.head_width)
     values = v.reshape(n_rows, shape.n_kv_heads, shape.head_width)
-    y = _attend(shape, cache, n_lanes, segments, heads, keys, values)
+    y = _attend(shape, rules, cache, n_lanes, segments, heads, keys, values)
     mixed, mixed_scale = _room(n_rows, width)
     quantise_rows(y.reshape(n_rows, width), np.float32(w[_O + _LIMIT]), mixed, mixed_scale)
-    return _product(w, _O, mixed, mixed_scale, x)
+    return _product(w[_O:], mixed, mixed_scale, x)
 
 
-@_compiled
+@_inlined
 def _mlp_block(shape, w, normal, x, residual):  # type: ignore[no-untyped-def]
     """The residual stream after the MLP, whose input is `x`."""
     rows, scale = _room(x.shape[0], x.shape[1])
-    _norm_rows(shape, w, _MLP_NORM, x, w[_UP + _LIMIT], rows, scale)
-    up = _product(w, _UP, rows, scale, np.empty((0, 0), np.float32))
+    _norm_rows(shape, w[_MLP_NORM:], x, w[_UP + _LIMIT], rows, scale)
+    up = _product(w[_UP:], rows, scale, np.empty((0, 0), np.float32))
     gate = up
     if shape.gated:
         if w[_GATE + _LIMIT] != w[_UP + _LIMIT]:
-            _norm_rows(shape, w, _MLP_NORM, x, w[_GATE + _LIMIT], rows, scale)
-        gate = _product(w, _GATE, rows, scale, np.empty((0, 0), np.float32))
+            _norm_rows(shape, w[_MLP_NORM:], x, w[_GATE + _LIMIT], rows, scale)
+        gate = _product(w[_GATE:], rows, scale, np.empty((0, 0), np.float32))
     active, active_scale = _room(x.shape[0], shape.ff_width)
     limit = np.float32(w[_DOWN + _LIMIT])
     activate_rows(shape.activation, gate, up, shape.gated, normal, limit, active, active_scale)
-    return _product(w, _DOWN, active, active_scale, residual)
+    return _product(w[_DOWN:], active, active_scale, residual)
 
 
-@_compiled
-def _attend(shape, cache, n_lanes, segments, q, k, v):  # type: ignore[no-untyped-def]
+@_inlined
+def _attend(shape, rules, cache, n_lanes, segments, q, k, v):  # type: ignore[no-untyped-def]
     """Attention of one layer, plain or selective, over its row of a cache's table."""
     n_rows, n_heads, head_width = q.shape
     n_padded = cache[_N_PADDED]
@@ -235,14 +245,14 @@ def _attend(shape, cache, n_lanes, segments, q, k, v):  # type: ignore[no-untype
     quantise_rows(q.reshape(n_rows * n_heads, head_width), np.float32(ONE_LIMB), rows, scale)
     queries, query_scale = rows.reshape(n_rows, n_heads, width), scale.reshape(n_rows, n_heads)
     y = np.empty((n_rows, n_heads, head_width), np.float32)
-    if shape.cutoff:
+    if rules is not None:
         scale *= shape.attention_scale
         forgotten = carray(_pointer(cache[_FORGOTTEN]), slots, np.int32)
         places = carray(_pointer(cache[_PLACES]), slots, np.int32)
         used = carray(_pointer(cache[_USED]), (n_lanes,), np.int32)
         selective_attention(
             queries, query_scale, k, v, segments, keys, key_scale, values, value_scale, forgotten, places, used,
-            cache[_N_SLOTS], np.int32(shape.cutoff), shape.protect_first, shape.mask_self, y,
+            cache[_N_SLOTS], np.int32(rules.cutoff), rules.protect_first, rules.mask_self, y,
         )  # fmt: skip
     else:
         write_keys(k, segments, keys, key_scale)
@@ -254,22 +264,22 @@ def _attend(shape, cache, n_lanes, segments, q, k, v):  # type: ignore[no-untype
 
 
 @_compiled
-def _norm_rows(shape, w, norm, x, limit, rows, scale):  # type: ignore[no-untyped-def]
-    """`norm_rows` with the norm whose addresses begin at `norm`."""
-    weight = _floats(w[norm], x.shape[1])
-    bias = _floats(w[norm + 1], x.shape[1] if shape.layer_norm else 0)
+def _norm_rows(shape, norm, x, limit, rows, scale):  # type: ignore[no-untyped-def]
+    """`norm_rows` with the norm of two addresses."""
+    weight = _floats(norm[0], x.shape[1])
+    bias = _floats(norm[1], x.shape[1] if shape.layer_norm else 0)
     norm_rows(x, weight, bias, shape.eps, shape.layer_norm, np.float32(limit), rows, scale)
 
 
 @_compiled
-def _product(w, matrix, rows, scale, residual):  # type: ignore[no-untyped-def]
-    """`linear` with the matrix whose numbers begin at `matrix`."""
-    n_columns = w[matrix + _N_COLUMNS]
+def _product(matrix, rows, scale, residual):  # type: ignore[no-untyped-def]
+    """`linear` with the matrix of seven numbers."""
+    n_columns, n_bias = matrix[_N_COLUMNS], matrix[_N_COLUMNS] if matrix[_BIAS] else 0
     n_blocks = (n_columns + COLUMNS - 1) // COLUMNS
-    packed = carray(_pointer(w[matrix]), (n_blocks, w[matrix + _N_PAIRS], COLUMNS, 2), np.int8)
-    bias = _floats(w[matrix + _BIAS], n_columns if w[matrix + _BIAS] else 0)
+    packed = carray(_pointer(matrix[0]), (n_blocks, matrix[_N_PAIRS], COLUMNS, 2), np.int8)
+    column_scale, bias = _floats(matrix[_SCALE], n_columns), _floats(matrix[_BIAS], n_bias)
     y = np.empty((rows.shape[0], n_columns), np.float32)
-    linear(rows, scale, w[matrix + _WIDE] != 0, packed, _floats(w[matrix + _SCALE], n_columns), bias, residual, y)
+    linear(rows, scale, matrix[_WIDE] != 0, packed, column_scale, bias, residual, y)
     return y
 
 

@@ -129,7 +129,7 @@ class Transformer:
         """The runs of tokens that end in `tokens`, the last token first; BOS stands before a window."""
         cache.tokens[lanes, positions] = tokens
         back = positions[:, None] - self._reach
-        runs: NDArray[np.int64] = cache.tokens[lanes[:, None], back].astype(np.int64)
+        runs: NDArray[np.int64] = cache.tokens[lanes[:, None], np.maximum(back, 0)].astype(np.int64)
         runs[back < 0] = self.spec.bos_id
         return runs
 
