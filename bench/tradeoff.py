@@ -28,6 +28,7 @@ from llmzip.archive import (
     DEFAULT_LANES,
     DEFAULT_OVERLAP_SHARE,
     DEFAULT_WINDOW,
+    GROUP_SIZE,
     CompressOptions,
     default_chunk_size,
 )
@@ -113,7 +114,7 @@ class Coding:
         self._header = _header(self._codec)
         self._raw, self._n_threads = raw, n_threads
         chosen = CompressOptions(chunk_size=point.chunk)
-        self._chunk_size = chosen.chunk_size or default_chunk_size(self._header.window)
+        self._chunk_size = chosen.chunk_size or default_chunk_size(self._header.window, min(len(raw), GROUP_SIZE))
         self._pool = ThreadPoolExecutor(n_threads)
         self.archive = b""
         self.n_products, self.n_lookups = count_parameters(artefact)

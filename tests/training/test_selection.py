@@ -78,13 +78,12 @@ def test_attention_equals_an_example_by_hand() -> None:
 @pytest.mark.parametrize("protect_first", [False, True])
 def test_forgetting_grows_from_zero_and_only_over_the_past(protect_first: bool, mask_self: bool) -> None:
     """F is 0 for the first query, at position 0 where it is protected, and never for a query's own token or later."""
-    q, k, _ = random_heads(31, dtype=torch.float64)
+    q, k, _ = random_heads(31, dtype=torch.float32)
     forgetting = whole_forgetting(q, k, SelectionRules(protect_first, mask_self))
     assert forgetting[:, 0].count_nonzero() == 0
     assert forgetting.triu().count_nonzero() == 0
     assert (forgetting[:, :, 0].count_nonzero() == 0) == protect_first
-    # A sum is taken by adding a query's own part and taking it away again, which rounds.
-    assert forgetting.diff(dim=1).min() >= -1e-13
+    assert forgetting.diff(dim=1).min() >= 0
     assert forgetting[:, -1, 1].min() > 0
 
 

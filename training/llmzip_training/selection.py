@@ -56,9 +56,10 @@ def selection_scores(scores: Tensor, queries: Tensor, keys: Tensor, rules: Selec
 def accumulate(selection: Tensor, carried: Tensor) -> Tensor:
     """F for a block of queries: what earlier queries selected, `carried` `[B, Tk]` and the block's own.
 
-    `selection` is `[B, Tq, Tk]`. The sum of a query leaves its own selection out.
+    `selection` is `[B, Tq, Tk]`. The sum of a query leaves its own selection out: by a shift and not by taking it
+    off again, since that rounds, and F would fall a little from query to query.
     """
-    return selection.cumsum(dim=1) - selection + carried[:, None]
+    return functional.pad(selection, (0, 0, 1, 0))[:, :-1].cumsum(dim=1) + carried[:, None]
 
 
 def forgetting_blocks(q: Tensor, k: Tensor, scale: float, rules: SelectionRules) -> Iterator[tuple[Tensor, Tensor]]:
