@@ -304,7 +304,10 @@ def _codec_of(header: Header, options: DecompressOptions) -> Codec:
         raise ModelMismatchError(
             f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
         )
-    codec = _load_codec(model.path, header.window, header.overlap)
+    try:
+        codec = _load_codec(model.path, header.window, header.overlap)
+    except ConfigError as error:
+        raise FormatError(f"header: {error}") from error
     if codec.canary() != header.canary:
         raise ModelMismatchError(
             f"canary: expected {header.canary.hex()} from model {model.name}, found {codec.canary().hex()}; "

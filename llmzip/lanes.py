@@ -152,17 +152,21 @@ class LaneDecoder:
     """
 
     def __init__(self, codec: Codec, n_lanes: int, n_threads: int) -> None:
-        self._codec = codec
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._stopped = False
         n_threads = min(n_threads, n_lanes)
         shares = [n_lanes // n_threads + (i < n_lanes % n_threads) for i in range(n_threads)]
-        self._threads = [threading.Thread(target=self._run, args=(share,), daemon=True) for share in shares]
+        # Made here, not on the threads, so that the caller has the error if there is no memory for them.
+        all_lanes = [(Lanes(codec, share), share) for share in shares]
+        self._threads = [threading.Thread(target=self._run, args=lanes, daemon=True) for lanes in all_lanes]
         for thread in self._threads:
             thread.start()
 
     def submit(self, payload: bytes, raw_length: int) -> Future[bytes]:
-        """Queue a chunk; the future gives its bytes or raises `FormatError`."""
+        """Queue a chunk; the future gives its bytes or raises `FormatError`.
+
+        Where a thread met an error of any other kind, the future may raise that.
+        """
         result: Future[bytes] = Future()
         self._jobs.put(_Job(payload, raw_length, result))
         return result
@@ -175,23 +179,24 @@ class LaneDecoder:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, n_lanes: int) -> None:
-        lanes = Lanes(self._codec, n_lanes)
-        free = list(range(n_lanes))
+    def _run(self, lanes: Lanes, n_lanes: int) -> None:
         active: dict[int, _Job] = {}
-        while not self._stopped:
-            if not self._fill(lanes, free, active):
-                return
+        try:
+            self._decode(lanes, list(range(n_lanes)), active)
+        except BaseException as error:  # noqa: BLE001 (those who wait for the chunks raise it)
+            for job in active.values():
+                job.result.set_exception(error)
+            self._refuse_all(error)
+
+    def _decode(self, lanes: Lanes, free: list[int], active: dict[int, _Job]) -> None:
+        """Decode what is queued until the end; `active` always has the chunks without a result."""
+        while not self._stopped and self._fill(lanes, free, active):
             indices = np.array(list(active), dtype=np.int32)
-            try:
-                lanes.step(indices)
-            except BaseException as error:
-                for job in active.values():
-                    job.result.set_exception(error)
-                raise
+            lanes.step(indices)
             for lane in lanes.finished(indices).tolist():
+                _settle(lanes, lane, active[lane])
+                del active[lane]
                 free.append(lane)
-                _settle(lanes, lane, active.pop(lane))
 
     def _fill(self, lanes: Lanes, free: list[int], active: dict[int, _Job]) -> bool:
         """Give free lanes the queued chunks, waiting only if no lane is active; False at the end."""
@@ -202,13 +207,19 @@ class LaneDecoder:
                 break
             if job is None:
                 return bool(active)
+            lane = free.pop()
+            active[lane] = job
             try:
-                lanes.begin(free[-1], job.payload, job.raw_length)
+                lanes.begin(lane, job.payload, job.raw_length)
             except FormatError as error:
-                job.result.set_exception(error)
-                continue
-            active[free.pop()] = job
+                active.pop(lane).result.set_exception(error)
+                free.append(lane)
         return True
+
+    def _refuse_all(self, error: BaseException) -> None:
+        """Give the error to what is queued, now or later, until the end: no one else may be there to take it."""
+        while not self._stopped and (job := self._jobs.get()) is not None:
+            job.result.set_exception(error)
 
 
 def _settle(lanes: Lanes, lane: int, job: _Job) -> None:

@@ -164,6 +164,15 @@ def test_another_canary_is_refused_before_a_byte_is_decoded(archive: bytes) -> N
         decompress(bytes(header) + archive[16:], DECODE)
 
 
+def test_a_window_beyond_the_model_is_an_error_of_the_format(archive: bytes) -> None:
+    """A header with a right checksum asks for more than the 128 positions that the model has: SPEC.md, section 11."""
+    header = bytearray(archive[:16])
+    header[7] = 0x34
+    header[15] = crc8(bytes(header[:15]))
+    with pytest.raises(FormatError, match="header: window: expected at most 128 tokens for this model, found 256"):
+        decompress(bytes(header) + archive[16:], DECODE)
+
+
 def test_a_machine_that_computes_otherwise_is_refused(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The canary of this machine counts, not what it should be."""
     monkeypatch.setattr(Codec, "canary", lambda _: b"\0\0")

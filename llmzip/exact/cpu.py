@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from llmzip.exact import cpu_ops, cpu_selection, tables
 from llmzip.exact.backend import Cache, Floats, RunLayers, Segments
-from llmzip.exact.cpu_layers import CpuLayers, cache_row, supports
+from llmzip.exact.cpu_layers import CpuLayers, HoldsAddresses, as_floats, cache_row, supports
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import ModelSpec
@@ -55,12 +55,12 @@ class LoadedTables(NamedTuple):
     scale: Floats
 
 
-class CpuCache(Cache):
+class CpuCache(HoldsAddresses, Cache):
     """Keys and values of `n_lanes` lanes, int8, laid out as the right operands of two products."""
 
     def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
         padded = _round_up(capacity, COLUMNS)
-        super().__init__(n_lanes, padded)
+        super().__init__(n_lanes, capacity)
         heads = (spec.n_layers, n_lanes, spec.n_kv_heads)
         width = _round_up(spec.head_width, COLUMNS)
         self.keys = np.zeros((*heads, padded // COLUMNS, width // 2, COLUMNS, 2), dtype=np.int8)
@@ -71,7 +71,7 @@ class CpuCache(Cache):
         self.addresses = np.array([cache_row(layer, padded) for layer in layers], dtype=np.int64)
 
 
-class SelectiveCpuCache(Cache):
+class SelectiveCpuCache(HoldsAddresses, Cache):
     """Keys and values of lanes under selective attention: slots, as many a layer as its budget allows.
 
     For each layer a tuple of keys, their scales, values, their scales, F and positions of the slots
@@ -121,8 +121,8 @@ class CpuBackend:
         n_columns, n_terms = matrix.q.shape
         packed = np.empty((-(-n_columns // COLUMNS), -(-n_terms // 2), COLUMNS, 2), dtype=np.int8)
         cpu_ops.pack_matrix(np.ascontiguousarray(matrix.q), packed)
-        bias = _NO_FLOATS if matrix.bias is None else matrix.bias
-        return PackedMatrix(packed, matrix.scale, bias, matrix.limit, n_columns)
+        bias = _NO_FLOATS if matrix.bias is None else as_floats(matrix.bias)
+        return PackedMatrix(packed, as_floats(matrix.scale), bias, matrix.limit, n_columns)
 
     def load_tables(self, tables: Sequence[QuantisedMatrix]) -> LoadedTables:
         return LoadedTables(np.stack([table.q for table in tables]), np.stack([table.scale for table in tables]))

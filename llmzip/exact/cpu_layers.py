@@ -39,6 +39,7 @@ from llmzip.exact.spec import ModelSpec
 # The columns of a row of weights. For each matrix seven numbers: addresses of packed columns, scales and bias,
 # columns, pairs of terms, limit, wide; then the addresses of weight and bias of two norms.
 _PARTS = ("q", "k", "v", "o", "gate", "up", "down")
+_NORMS = ("attention_norm", "mlp_norm")
 _Q, _K, _V, _O, _GATE, _UP, _DOWN = range(0, 49, 7)
 _SCALE, _BIAS, _N_COLUMNS, _N_PAIRS, _LIMIT, _WIDE = range(1, 7)
 _ATTENTION_NORM, _MLP_NORM = 49, 51
@@ -78,7 +79,14 @@ def supports(spec: ModelSpec) -> bool:
     return not (spec.qk_norm or spec.sandwich_norms or spec.local_layers)
 
 
-class CpuLayers:
+class HoldsAddresses:
+    """Refuses to be copied or pickled: the addresses of a copy would still be those of the first one's arrays."""
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError(f"{type(self).__name__} holds addresses of its arrays: make a new one instead of a copy")
+
+
+class CpuLayers(HoldsAddresses):
     """The layers of one model.
 
     Args:
@@ -99,9 +107,10 @@ class CpuLayers:
         activation: int,
         normal: Floats,
     ) -> None:
-        # Addresses do not keep arrays alive.
-        self._kept = (matrices, vectors)
-        rows = [_weight_row(f"layers.{layer}.", matrices, vectors) for layer in range(spec.n_layers)]
+        # Addresses do not keep arrays alive, and say nothing of their layout.
+        self._matrices = dict(matrices)
+        self._norms = {name: as_floats(vectors[name]) for name in _norm_names(spec)}
+        rows = [_weight_row(spec, f"layers.{layer}.", matrices, self._norms) for layer in range(spec.n_layers)]
         self._weights = np.array(rows, dtype=np.int64)
         self._cos, self._sin = rotation or (np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32))
         self._normal = normal
@@ -128,6 +137,11 @@ class CpuLayers:
         return y
 
 
+def as_floats(array: NDArray[Any]) -> Floats:
+    """The array as code reads it that has its address alone: float32, element after element, aligned."""
+    return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+
+
 def cache_row(arrays: tuple[NDArray[Any], ...], n_slots: int) -> list[int]:
     """A row of a cache's table: keys, scales, values, scales, and under selection F, positions, slots in use."""
     addresses = [array.ctypes.data for array in arrays]
@@ -149,14 +163,19 @@ def _shape(spec: ModelSpec, activation: int) -> _Shape:
     )
 
 
-def _weight_row(prefix: str, matrices: Mapping[str, Any], vectors: Mapping[str, Floats]) -> list[int]:
+def _norm_names(spec: ModelSpec) -> list[str]:
+    names = [f"layers.{layer}.{norm}" for layer in range(spec.n_layers) for norm in _NORMS]
+    return names + [f"{name}.bias" for name in names] * (spec.norm == "layer")
+
+
+def _weight_row(spec: ModelSpec, prefix: str, matrices: Mapping[str, Any], norms: Mapping[str, Floats]) -> list[int]:
     row: list[int] = []
     for part in _PARTS:
-        matrix = matrices.get(prefix + part)
-        row += [0] * 7 if matrix is None else _matrix_numbers(matrix)
-    for name in ("attention_norm", "mlp_norm"):
-        bias = vectors.get(f"{prefix}{name}.bias")
-        row += [vectors[prefix + name].ctypes.data, 0 if bias is None else bias.ctypes.data]
+        absent = part == "gate" and spec.mlp == "plain"
+        row += [0] * 7 if absent else _matrix_numbers(matrices[prefix + part])
+    for name in _NORMS:
+        bias = norms[f"{prefix}{name}.bias"].ctypes.data if spec.norm == "layer" else 0
+        row += [norms[prefix + name].ctypes.data, bias]
     return row
 
 

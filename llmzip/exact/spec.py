@@ -23,28 +23,50 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from llmzip.errors import ModelInvalidError
+from llmzip.exact.spec_checks import (
+    check_boolean,
+    check_integer,
+    check_positive,
+    check_type,
+    check_word,
+    fields_of,
+    invalid,
+    tuple_of,
+)
 
 MAX_WINDOW = 2048
 MAX_NGRAM_TABLES = 3
+MAX_SIZE = (1 << 24) - 1
 # Units of F, the amount by which a token is forgotten, in a nat; and the greatest cutoff in them.
 SELECTION_STEPS = 1024
 MAX_CUTOFF = 1 << 19
+
+_Scaling = Literal["linear", "llama3"]
+_Norm = Literal["rms", "layer"]
+_Mlp = Literal["gated", "plain"]
+_Activation = Literal["silu", "gelu_tanh", "gelu", "relu2"]
 
 
 @dataclass(frozen=True)
 class RotaryScaling:
     """How rotary frequencies are stretched: `linear` (all by `factor`) or `llama3` (low ones)."""
 
-    kind: Literal["linear", "llama3"]
+    kind: _Scaling
     factor: float
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     original_positions: int = 8192
+
+    def __post_init__(self) -> None:
+        check_word("rotary_scaling kind", self.kind, _Scaling)
+        for name in ("factor", "low_frequency_factor", "high_frequency_factor"):
+            check_positive(f"rotary_scaling {name}", getattr(self, name))
+        check_integer("rotary_scaling original_positions", self.original_positions, 1, MAX_SIZE)
 
 
 @dataclass(frozen=True)
@@ -64,10 +86,12 @@ class Selection:
     mask_self: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.cutoff <= MAX_CUTOFF:
-            raise ModelInvalidError(f"model spec: selection cutoff must be in 1..{MAX_CUTOFF}, found {self.cutoff}")
-        if any(budget < 0 for budget in self.budgets):
-            raise ModelInvalidError(f"model spec: selection budgets must not be negative, found {self.budgets}")
+        check_integer("selection cutoff", self.cutoff, 1, MAX_CUTOFF)
+        check_type("selection budgets", self.budgets, tuple)
+        for layer, budget in enumerate(self.budgets):
+            check_integer(f"selection budget of layer {layer}", budget, 0, MAX_SIZE)
+        check_boolean("selection protect_first", self.protect_first)
+        check_boolean("selection mask_self", self.mask_self)
 
     def budget(self, layer: int) -> int:
         """The most tokens that a query of `layer` sees, 0 for no limit."""
@@ -87,11 +111,10 @@ class Ngrams:
     rows: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.tables <= MAX_NGRAM_TABLES or self.rows & (self.rows - 1) or not 2 <= self.rows < 2**24:
-            raise ModelInvalidError(
-                f"model spec: ngrams must have 1..{MAX_NGRAM_TABLES} tables of a power of two rows, "
-                f"found {self.tables} of {self.rows}"
-            )
+        check_integer("ngrams tables", self.tables, 1, MAX_NGRAM_TABLES)
+        check_integer("ngrams rows", self.rows, 2, 1 << 23)
+        if self.rows & (self.rows - 1):
+            raise invalid("ngrams rows", "be a power of two", self.rows)
 
 
 @dataclass(frozen=True)
@@ -131,10 +154,10 @@ class ModelSpec:
     ff_width: int
     max_positions: int
     bos_id: int
-    norm: Literal["rms", "layer"] = "rms"
+    norm: _Norm = "rms"
     norm_eps: float = 1e-5
-    mlp: Literal["gated", "plain"] = "gated"
-    activation: Literal["silu", "gelu_tanh", "gelu", "relu2"] = "silu"
+    mlp: _Mlp = "gated"
+    activation: _Activation = "silu"
     attention_scale: float = 0.125
     embedding_scale: float = 1.0
     rotary_width: int = 0
@@ -152,41 +175,64 @@ class ModelSpec:
     ngrams: Ngrams | None = None
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_words_and_flags()
+        self._check_numbers()
+        self._check_attention()
+        self._check_local_layers()
+        self._check_selection()
+        self._check_ngrams()
+
+    def _check_sizes(self) -> None:
         sizes = ("vocab_size", "width", "n_layers", "n_heads", "n_kv_heads", "head_width", "ff_width", "max_positions")
         for name in sizes:
-            if not 1 <= getattr(self, name) < 2**24:
-                raise ModelInvalidError(f"model spec: {name} must be in 1..2**24-1, found {getattr(self, name)}")
-        if self.n_heads % self.n_kv_heads:
-            raise ModelInvalidError(
-                f"model spec: n_heads must be a multiple of n_kv_heads, found {self.n_heads} and {self.n_kv_heads}"
-            )
-        if not 0 <= self.bos_id < self.vocab_size:
-            raise ModelInvalidError(f"model spec: bos_id must be below {self.vocab_size}, found {self.bos_id}")
-        if self.rotary_width % 2 or not 0 <= self.rotary_width <= self.head_width:
-            raise ModelInvalidError(
-                f"model spec: rotary_width must be even and at most {self.head_width}, found {self.rotary_width}"
-            )
-        if self.local_layers and (len(self.local_layers) != self.n_layers or self.local_window < 1):
-            raise ModelInvalidError(
-                f"model spec: local_layers must have {self.n_layers} entries and a window, "
-                f"found {len(self.local_layers)} and window {self.local_window}"
-            )
-        if self.selection and self.selection.budgets and len(self.selection.budgets) != self.n_layers:
-            raise ModelInvalidError(
-                f"model spec: selection budgets must have {self.n_layers} entries or none, "
-                f"found {len(self.selection.budgets)}"
-            )
-        if self.selection and self.local_layers:
-            raise ModelInvalidError("model spec: expected selection or local_layers, found both")
-        if self.ngrams and self.width % self.ngrams.tables:
-            raise ModelInvalidError(
-                f"model spec: width must be a multiple of the n-gram tables, "
-                f"found {self.width} and {self.ngrams.tables}"
-            )
+            check_integer(name, getattr(self, name), 1, MAX_SIZE)
+        check_integer("bos_id", self.bos_id, 0, self.vocab_size - 1)
+
+    def _check_words_and_flags(self) -> None:
+        check_type("family", self.family, str)
+        check_word("norm", self.norm, _Norm)
+        check_word("mlp", self.mlp, _Mlp)
+        check_word("activation", self.activation, _Activation)
+        for name in ("learned_positions", "qk_norm", "sandwich_norms", "parallel_residual", "tied_head"):
+            check_boolean(name, getattr(self, name))
+
+    def _check_numbers(self) -> None:
         for name in ("norm_eps", "attention_scale", "embedding_scale", "rotary_base", "local_rotary_base"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ModelInvalidError(f"model spec: {name} must be positive and finite, found {value}")
+            check_positive(name, getattr(self, name))
+
+    def _check_attention(self) -> None:
+        if self.n_heads % self.n_kv_heads:
+            raise invalid("n_heads", f"be a multiple of n_kv_heads, {self.n_kv_heads}", self.n_heads)
+        check_integer("rotary_width", self.rotary_width, 0, self.head_width)
+        if self.rotary_width % 2:
+            raise invalid("rotary_width", "be even", self.rotary_width)
+        if self.rotary_scaling is not None:
+            check_type("rotary_scaling", self.rotary_scaling, RotaryScaling)
+
+    def _check_local_layers(self) -> None:
+        check_type("local_layers", self.local_layers, tuple)
+        for layer, local in enumerate(self.local_layers):
+            check_boolean(f"local_layers, layer {layer},", local)
+        check_integer("local_window", self.local_window, 1 if self.local_layers else 0, MAX_SIZE)
+        if self.local_layers and len(self.local_layers) != self.n_layers:
+            raise invalid("local_layers", f"have {self.n_layers} entries or none", len(self.local_layers))
+
+    def _check_selection(self) -> None:
+        if self.selection is None:
+            return
+        check_type("selection", self.selection, Selection)
+        if len(self.selection.budgets) not in (0, self.n_layers):
+            raise invalid("selection budgets", f"have {self.n_layers} entries or none", len(self.selection.budgets))
+        if self.local_layers:
+            raise invalid("selection", "be without local_layers", self.local_layers)
+
+    def _check_ngrams(self) -> None:
+        if self.ngrams is None:
+            return
+        check_type("ngrams", self.ngrams, Ngrams)
+        if self.width % self.ngrams.tables:
+            raise invalid("width", f"be a multiple of the tables of ngrams, {self.ngrams.tables}", self.width)
 
     def is_local(self, layer: int) -> bool:
         """Whether `layer` sees only the latest `local_window` positions."""
@@ -206,22 +252,34 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """The inverse of `to_json`; unknown or missing keys raise `ModelInvalidError`."""
+        """The inverse of `to_json`; anything else raises `ModelInvalidError`, by the name of the field.
+
+        A field that has a default may be absent.
+        """
         try:
-            fields = json.loads(text)
-            scaling = fields.pop("rotary_scaling", None)
-            local_layers = tuple(bool(flag) for flag in fields.pop("local_layers", ()))
-            selection, ngrams = fields.pop("selection", None), fields.pop("ngrams", None)
-            if selection:
-                selection["budgets"] = tuple(selection["budgets"])
-            return cls(
-                **fields,
-                selection=Selection(**selection) if selection else None,
-                ngrams=Ngrams(**ngrams) if ngrams else None,
-                rotary_scaling=RotaryScaling(**scaling) if scaling else None,
-                local_layers=local_layers,
-            )
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise ModelInvalidError(
-                f"model spec: expected a JSON object of ModelSpec's fields, found {error}"
-            ) from error
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelInvalidError(f"model spec: expected JSON, found {error}") from error
+        defaults = {field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
+        fields = fields_of(cls, "model", found, defaults)
+        for name, read in _PARTS.items():
+            if name in fields:
+                fields[name] = read(fields[name])
+        return cls(**fields)
+
+
+def _read_scaling(value: object) -> RotaryScaling | None:
+    return None if value is None else RotaryScaling(**fields_of(RotaryScaling, "rotary_scaling", value))
+
+
+def _read_selection(value: object) -> Selection:
+    fields = fields_of(Selection, "selection", value)
+    return Selection(**fields | {"budgets": tuple_of("selection budgets", fields["budgets"])})
+
+
+_PARTS: dict[str, Callable[[object], object]] = {
+    "rotary_scaling": _read_scaling,
+    "local_layers": lambda value: tuple_of("local_layers", value),
+    "selection": _read_selection,
+    "ngrams": lambda value: Ngrams(**fields_of(Ngrams, "ngrams", value)),
+}

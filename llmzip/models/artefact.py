@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +57,15 @@ class Settings:
         try:
             fields = json.loads(text)
             version, model, two_limbs = fields["arithmetic"], fields["model"], fields["two_limbs"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelInvalidError(f"{SPEC_FILE}: expected arithmetic, model and two_limbs, found {error}") from error
-        if version != ARITHMETIC_VERSION:
+        if type(version) is not int or version != ARITHMETIC_VERSION:
             raise ModelInvalidError(
                 f"{SPEC_FILE}: expected arithmetic version {ARITHMETIC_VERSION}, found {version}; convert it again"
             )
+        if not isinstance(two_limbs, list) or not all(isinstance(name, str) for name in two_limbs):
+            found = reprlib.repr(two_limbs)
+            raise ModelInvalidError(f"{SPEC_FILE}: expected two_limbs to be a list of names, found {found}")
         return cls(ModelSpec.from_json(json.dumps(model)), tuple(two_limbs))
 
     def limit(self, name: str) -> int:

@@ -14,6 +14,8 @@ from llmzip.errors import ModelInvalidError, ModelNotFoundError
 from llmzip.exact.spec import Selection
 from llmzip.models.artefact import Artefact, Settings, artefact_id, load_artefact, save_artefact
 
+SELECTION = {"cutoff": 5, "budgets": [], "protect_first": True, "mask_self": False}
+
 
 @pytest.fixture
 def folder(tiny_home: Path, tmp_path: Path) -> Path:
@@ -82,7 +84,7 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["spec.json", "tensors.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[1, 2]"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[1, 2]", b"[" * 100_000])
 def test_damaged_files_are_refused(name: str, content: bytes, folder: Path) -> None:
     """With the error of an invalid model."""
     (folder / name).write_bytes(content)
@@ -103,15 +105,39 @@ def test_another_version_of_the_arithmetic_is_refused(folder: Path) -> None:
     [
         ({"ngrams": {"tables": 1, "rows": 16}}, r"matrix ngram2: expected shape \(16, 256\), found None"),
         ({"ngrams": {"tables": 2, "rows": 16}}, r"matrix ngram2: expected shape \(16, 128\), found None"),
-        ({"ngrams": {"tables": 2, "rows": 17}}, "a power of two rows, found 2 of 17"),
-        ({"selection": {"cutoff": 0, "budgets": []}}, "selection cutoff must be in 1..524288, found 0"),
-        ({"selection": {"cutoff": 5, "budgets": [3, 4]}}, "selection budgets must have 1 entries or none, found 2"),
+        ({"ngrams": {"tables": 2, "rows": 17}}, "ngrams rows must be a power of two, found 17"),
+        ({"selection": {}}, "selection must have budgets, cutoff, mask_self, protect_first, found"),
+        ({"selection": None}, "selection must be of type dict, found None"),
+        ({"selection": SELECTION | {"cutoff": 0}}, "selection cutoff must be in 1..524288, found 0"),
+        ({"selection": SELECTION | {"budgets": [3, 4]}}, "selection budgets must have 1 entries or none, found 2"),
     ],
     ids=str,
 )
 def test_selection_and_ngrams_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, folder: Path) -> None:
     """In spec.json, and tables that it asks for and that are not there."""
     _change_spec(folder, changes)
+    with pytest.raises(ModelInvalidError, match=message):
+        load_artefact(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"two_limbs": 5}, r"spec\.json: expected two_limbs to be a list of names, found 5"),
+        ({"two_limbs": "embed"}, "found 'embed'"),
+        ({"two_limbs": ["o", 7]}, r"found \['o', 7\]"),
+        ({"two_limbs": None}, "found None"),
+        ({"two_limbs": {"o": 1}}, "found {'o': 1}"),
+        ({"arithmetic": True}, "expected arithmetic version 1, found True"),
+        ({"arithmetic": 1.0}, "expected arithmetic version 1, found 1.0"),
+        ({"model": 7}, "model must be of type dict, found 7"),
+    ],
+    ids=str,
+)
+def test_settings_of_other_types_are_refused(changes: dict[str, Any], message: str, folder: Path) -> None:
+    """Each by its name."""
+    fields = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    (folder / "spec.json").write_text(json.dumps(fields | changes), encoding="utf-8")
     with pytest.raises(ModelInvalidError, match=message):
         load_artefact(folder)
 

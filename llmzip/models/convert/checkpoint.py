@@ -29,11 +29,12 @@ class Checkpoint:
 
     def configuration(self) -> dict[str, Any]:
         """config.json with the defaults of its model type filled in."""
-        from transformers import AutoConfig
-
         own = _own_configuration(self._folder / "config.json")
         if own is not None:
             return own
+        # Slow to import, and not needed for a model of ours.
+        from transformers import AutoConfig
+
         try:
             values: dict[str, Any] = AutoConfig.from_pretrained(self._folder, local_files_only=True).to_dict()
         except (OSError, ValueError, KeyError) as error:
@@ -123,7 +124,7 @@ def _own_configuration(path: Path) -> dict[str, Any] | None:
     """The configuration of a model that llmzip trained, which transformers does not know; else None."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     own = isinstance(values, dict) and values.get("model_type") in selective.MODEL_TYPES
     return values if own else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,10 @@ class Settings:
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise unsupported(self.family, name, "a number", value)
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise unsupported(self.family, name, "a number in the range of a float", value) from error
 
     def boolean(self, name: str, default: bool) -> bool:
         """True or false."""
@@ -137,4 +141,4 @@ class Settings:
 
 def unsupported(family: str, name: str, expected: str, found: Any) -> ModelInvalidError:
     """The refusal of a setting that the exact transformer does not have."""
-    return ModelInvalidError(f"{family} model: {name}: expected {expected}, found {found!r}")
+    return ModelInvalidError(f"{family} model: {name}: expected {expected}, found {reprlib.repr(found)}")

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from llmzip.errors import ModelInvalidError
 from llmzip.exact.spec import ModelSpec, Ngrams, Selection
+from llmzip.models.artefact import load_artefact
 from llmzip.models.convert import FloatModel, load_float_model
+from llmzip.models.quantise import build_artefact
 
 IDS = [0, *(7 * i % 383 + 1 for i in range(47))]
 
@@ -101,6 +104,23 @@ def test_spec_has_what_the_configuration_says(tmp_path: Path, make_tiny: Any) ->
     assert load_float_model(tmp_path).spec.selection is None
 
 
+@pytest.mark.parametrize("name", ["selective", "ngrams"])
+def test_our_models_convert_without_transformers(
+    name: str, tmp_path: Path, make_tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library is optional and slow to import; others need it, so that the block is seen to work."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    make_tiny(name, source)
+    target.mkdir()
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    build_artefact(load_float_model(source), target)
+    assert load_artefact(target).spec.family == "llmzip_selective"
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    (source / "config.json").write_text(json.dumps(config | {"model_type": "llama"}), encoding="utf-8")
+    with pytest.raises(ImportError, match="transformers"):
+        load_float_model(source)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -119,9 +139,9 @@ def test_spec_has_what_the_configuration_says(tmp_path: Path, make_tiny: Any) ->
         ({"llmzip.attention": "dense"}, "attention: expected one of plain, selective, found 'dense'"),
         ({"llmzip.protect_first": "no"}, "protect_first: expected true or false, found 'no'"),
         ({"llmzip.mask_self": 1}, "mask_self: expected true or false, found 1"),
-        ({"llmzip.ngram_tables": 9, "llmzip.width": 36}, "1..3 tables"),
-        ({"llmzip.ngram_tables": -1}, "1..3 tables"),
-        ({"llmzip.ngram_rows": 65}, "a power of two rows, found 2 of 65"),
+        ({"llmzip.ngram_tables": 9, "llmzip.width": 36}, r"ngrams tables must be in 1\.\.3, found 9"),
+        ({"llmzip.ngram_tables": -1}, r"ngrams tables must be in 1\.\.3, found -1"),
+        ({"llmzip.ngram_rows": 65}, "ngrams rows must be a power of two, found 65"),
         ({"llmzip.ngram_rows": None}, "ngram_rows: expected a whole number"),
         ({"selection": None}, "cutoff: expected a number, found None"),
         ({"selection": "half"}, "selection: expected an object, found 'half'"),
@@ -134,10 +154,14 @@ def test_spec_has_what_the_configuration_says(tmp_path: Path, make_tiny: Any) ->
         ({"selection.budgets": 5}, "budgets: expected whole numbers, found 5"),
         ({"selection.budgets": ["5", 4, 4]}, "budgets: expected whole numbers"),
         ({"selection.budgets": [5.0, 4, 4]}, "budgets: expected whole numbers"),
+        ({"selection.budgets": [5, True, 4]}, "budget of layer 1 must be a whole number, found True"),
+        ({"selection.budgets": [5, 4, 10**400]}, "budget of layer 2 must be in"),
+        ({"selection.cutoff": 10**400}, "cutoff: expected a number in the range of a float, found 1000"),
+        ({"bos_token_id": True}, "bos_id must be a whole number, found True"),
         ({"selection.budgets": [5, 4]}, "budgets must have 3 entries or none, found 2"),
-        ({"selection.budgets": [5, 4, -1]}, "budgets must not be negative"),
+        ({"selection.budgets": [5, 4, -1]}, "selection budget of layer 2 must be in 0.*, found -1"),
         ({"bos_token_id": None}, "bos_token_id: expected a token id"),
-        ({"bos_token_id": 384}, "bos_id must be below 384, found 384"),
+        ({"bos_token_id": 384}, r"bos_id must be in 0\.\.383, found 384"),
     ],
     ids=str,
 )
