@@ -15,13 +15,14 @@ LlmzipError                     1   anything llmzip raises on purpose
 ├── ExactnessError             30   a backend differs from the reference, or a round trip failed
 ├── BackendError               40   asked for a backend that cannot run here
 ├── ConfigError                50   a configuration that contradicts itself
-└── FileError                  60   a file cannot be read or written
-    ├── FileMissingError       61   an input that does not exist
-    ├── FileExistsRefusedError 62   a target that exists, without --force
-    ├── NotARegularFileError   63   a directory where a file is needed
-    ├── PermissionRefusedError 64   the system does not let us read or write it
-    ├── DiskFullError          65   no space left, or above a quota
-    └── TerminalRefusedError   66   binary output to a terminal
+├── FileError                  60   a file cannot be read or written
+│   ├── FileMissingError       61   an input that does not exist
+│   ├── FileExistsRefusedError 62   a target that exists, without --force
+│   ├── NotARegularFileError   63   a directory where a file is needed
+│   ├── PermissionRefusedError 64   the system does not let us read or write it
+│   ├── DiskFullError          65   no space left, or above a quota
+│   └── TerminalRefusedError   66   binary output to a terminal
+└── DivergedError              70   a loss or gradient of training is not finite
 ```
 
 0 is success, 2 a wrong command line, 130 an interruption by the keyboard.
@@ -40,6 +41,7 @@ __all__ = [
     "ChecksumError",
     "ConfigError",
     "DiskFullError",
+    "DivergedError",
     "ExactnessError",
     "FileError",
     "FileExistsRefusedError",
@@ -252,6 +254,12 @@ class TerminalRefusedError(FileError):
     """Binary output would go to a terminal."""
 
     exit_code: ClassVar[int] = 66
+
+
+class DivergedError(LlmzipError):
+    """A loss or gradient of training that is no finite number."""
+
+    exit_code: ClassVar[int] = 70
 
 
 _KIND_OF_ERRNO: dict[int, type[FileError]] = {

@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from llmzip.errors import ConfigError
-from llmzip_training.budget_curve import AllocationStep, allocate_budgets, main, measure_curve
+from llmzip.errors import ConfigError, FileError
+from llmzip_training.budget_curve import AllocationStep, CurveJob, allocate_budgets, measure_curve, run_curve
 from llmzip_training.export import export_model
 from llmzip_training.held_out import cut_windows, nats_per_token
 from llmzip_training.model import LanguageModel, ModelConfig
@@ -45,18 +46,14 @@ def test_curve_ends_at_the_unpruned_loss_in_every_mode() -> None:
     assert points[0].nats_per_token != pytest.approx(unpruned, abs=1e-4)
 
 
-def test_command_writes_the_curve_its_picture_and_the_allocation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_curve_its_picture_and_the_allocation_are_written(tmp_path: Path) -> None:
     """With an unselective model as control."""
     pytest.importorskip("matplotlib")
     for attention in ("selective", "plain"):
         export_model(make_model(attention), train_tokenizer(iter([""]), 257).to_str(), tmp_path / attention)
     (tmp_path / "text").write_text(TEXT)
-    run(
-        monkeypatch, tmp_path / "selective", "--held-out", tmp_path / "text", "--out", tmp_path / "out",
-        "--control", tmp_path / "plain", "--ratios", 4, "--windows", 3, "--allowed-rise", 0.01,
-    )  # fmt: skip
+    job = CurveJob(tmp_path / "selective", tmp_path / "out", held_out=(tmp_path / "text",), ratios=4, windows=3)
+    run_curve(replace(job, control=tmp_path / "plain", allowed_rise=0.01))
     with (tmp_path / "out" / "budget_curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["model"], row["mode"]) for row in rows[::4]] == [
@@ -74,22 +71,39 @@ def test_command_writes_the_curve_its_picture_and_the_allocation(
     assert all(float(step["nats_per_token"]) <= float(steps[0]["nats_per_token"]) + 0.01 for step in steps)
 
 
-def test_allocation_of_a_plain_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocation_of_a_plain_model_is_refused(tmp_path: Path) -> None:
     """It evicts nothing by itself."""
     pytest.importorskip("matplotlib")
     export_model(make_model("plain"), train_tokenizer(iter([""]), 257).to_str(), tmp_path / "plain")
     (tmp_path / "text").write_text(TEXT)
+    job = CurveJob(tmp_path / "plain", tmp_path / "out", held_out=(tmp_path / "text",), ratios=1, windows=1)
     with pytest.raises(ConfigError, match="expected a selective model for --allowed-rise"):
-        run(
-            monkeypatch, tmp_path / "plain", "--held-out", tmp_path / "text", "--out", tmp_path / "out",
-            "--ratios", 1, "--windows", 1, "--allowed-rise", 0.1,
-        )  # fmt: skip
+        run_curve(replace(job, allowed_rise=0.1))
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    """The command, in this process."""
-    monkeypatch.setattr(sys, "argv", ["budget_curve", *map(str, arguments)])
-    main()
+@pytest.mark.parametrize(
+    ("text", "context", "error", "message"),
+    [
+        (b"ab\xffc", 0, FileError, r"text: held-out text: expected UTF-8, found byte 0xff at offset 2"),
+        (b"abc", 21, ConfigError, r"model: expected windows of at most 20 tokens, found 21"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    tmp_path: Path, text: bytes, context: int, error: type[Exception], message: str
+) -> None:
+    """Text that is no UTF-8 is not mended in silence, and a window must fit the model."""
+    export_model(make_model("plain"), train_tokenizer(iter([""]), 257).to_str(), tmp_path / "model")
+    (tmp_path / "text").write_bytes(text)
+    job = CurveJob(tmp_path / "model", tmp_path / "out", held_out=(tmp_path / "text",), context=context)
+    with pytest.raises(error, match=message):
+        run_curve(job)
+
+
+@pytest.mark.parametrize("texts", [{}, {"data": Path("d"), "held_out": (Path("t"),)}])
+def test_text_comes_from_one_place(texts: dict[str, Any]) -> None:
+    """From shards, or from files."""
+    with pytest.raises(ConfigError, match="expected one of --data and --held-out"):
+        CurveJob(Path("model"), Path("out"), **texts)
 
 
 def test_allocation_lowers_the_layer_that_costs_least() -> None:

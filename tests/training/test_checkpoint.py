@@ -10,7 +10,14 @@ import torch
 
 from llmzip.errors import DiskFullError, FileError
 from llmzip_training import checkpoint
-from llmzip_training.checkpoint import checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
+from llmzip_training.checkpoint import (
+    checkpoint_paths,
+    find_newest,
+    is_whole,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
 
 
 def _state(step: int) -> dict[str, Any]:
@@ -70,6 +77,27 @@ def test_damaged_checkpoint_gives_way_to_the_one_before_it(tmp_path: Path, capfd
     assert state is not None
     assert state["step"] == 1
     assert "step-000000002.pt: checkpoint: expected" in capfd.readouterr().err
+
+
+def test_damaged_checkpoints_displace_no_whole_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A run that goes on from before two damaged ones keeps what it writes, and the one that it came from."""
+    for step in (10, 20, 30):
+        save_checkpoint(_state(step), tmp_path, step, keep=3)
+    for step in (20, 30):
+        _damage(tmp_path / "checkpoints" / f"step-{step:09d}.pt")
+    save_checkpoint(_state(12), tmp_path, 12, keep=2)
+    kept = [path for path in checkpoint_paths(tmp_path) if is_whole(path)]
+    assert [load_checkpoint(path)["step"] for path in kept] == [12, 10]
+    assert find_newest(tmp_path) == kept[0]
+    assert capfd.readouterr().err.count("trying the one before it") == 2
+
+
+def test_damaged_checkpoints_go_when_they_are_old(tmp_path: Path) -> None:
+    """So that they do not pile up."""
+    _damage(save_checkpoint(_state(1), tmp_path, 1, keep=2))
+    for step in (2, 3):
+        save_checkpoint(_state(step), tmp_path, step, keep=2)
+    assert [load_checkpoint(path)["step"] for path in checkpoint_paths(tmp_path)] == [3, 2]
 
 
 @pytest.mark.parametrize("length", [0, 20, 1000])

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import csv
 import statistics
-import sys
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from llmzip_training.compare import RATIOS, Result, format_table, main
+from llmzip_training.compare import RATIOS, CompareJob, Result, compare, format_table
 from llmzip_training.load import load_model
 
 
@@ -19,13 +18,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = "\0".join(f"document {i}: {i * i} and {i * 7 % 11} and so on\n" * 3 for i in range(120))
     for name in ("a", "b"):
         (folder / f"{name}.txt.zst").write_bytes(zstandard.compress(text.encode()))
-    arguments = {
-        "data": folder, "out": folder / "out", "seeds": 2, "steps": 6, "batch": 2, "context": 20, "bytes": 6000,
-        "vocab-size": 270, "width": 16, "layers": 2, "heads": 2, "memory-weight": 0.01,
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["compare", *(f"--{name}={value}" for name, value in arguments.items())])
-        main()
+    compare(
+        CompareJob(
+            folder, folder / "out", seeds=2, steps=6, batch=2, context=20, n_bytes=6000, vocab_size=270, width=16,
+            layers=2, heads=2, memory_weight=0.01,
+        )
+    )  # fmt: skip
     return folder / "out"
 
 

@@ -115,6 +115,17 @@ def test_token_file_of_another_length_is_refused(made: Path, tokenizer: Path, tm
         load_corpus(folder)
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"n_tokens": 1}', b'{"n_tokens": "1"}'])
+def test_damaged_facts_about_token_files_are_refused(
+    made: Path, tokenizer: Path, tmp_path: Path, content: bytes
+) -> None:
+    """By name, with what to do."""
+    folder = prepare_corpus(made, tokenizer, tmp_path / "cache", 1, {})
+    (folder / "corpus.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^{folder}/corpus\.json: corpus.*: expected .*; remove {folder}$"):
+        load_corpus(folder)
+
+
 def test_tokenizer_of_too_many_tokens_is_refused(tmp_path: Path) -> None:
     """65,536 tokens fit into 16 bits, one more does not."""
     from tokenizers import Tokenizer, models
@@ -128,6 +139,20 @@ def test_tokenizer_of_too_many_tokens_is_refused(tmp_path: Path) -> None:
         else:
             with pytest.raises(ConfigError, match="at most 65536 tokens, found 65537"):
                 checked_tokenizer(path)
+
+
+def test_tokenizer_with_an_id_above_its_size_is_refused(tmp_path: Path) -> None:
+    """Few tokens with great ids would not fit into 16 bits, nor into the model's embedding."""
+    from tokenizers import Tokenizer, models
+
+    path = tmp_path / "t.json"
+    Tokenizer(models.BPE(vocab={"<|endoftext|>": 0, "a": 70_000}, merges=[])).save(str(path))
+    with pytest.raises(ConfigError, match="at most 65536 tokens, found 70001"):
+        checked_tokenizer(path)
+    Tokenizer(models.BPE(vocab={"<|endoftext|>": 0, "a": 300}, merges=[])).save(str(path))
+    checked_tokenizer(path, 301)
+    with pytest.raises(ConfigError, match="at most 300 tokens, found 301"):
+        checked_tokenizer(path, 300)
 
 
 def test_tokenizer_without_a_boundary_is_refused(tmp_path: Path) -> None:

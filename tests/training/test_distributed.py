@@ -54,24 +54,7 @@ def test_two_processes_equal_one_bit_for_bit(
     run_file = write_run(optimiser=optimiser, accumulate=2)
     train_language_model(Job(run_file, shards, tmp_path / "one", tmp_path / "cache", device="cpu", threads=1))
     run_file = write_run(optimiser=optimiser, accumulate=1)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *TRAIN]
-    options: list[str | Path] = [
-        "--data",
-        shards,
-        "--out",
-        tmp_path / "two",
-        "--cache",
-        tmp_path / "cache",
-        "--threads",
-        "1",
-    ]
-    done = subprocess.run(
-        [*command, run_file, *options, "--device", "cpu"],
-        env=_environment(),
-        capture_output=True,
-        timeout=200,
-        check=False,
-    )
+    done = _train_with_two(run_file, shards, tmp_path / "two", tmp_path / "cache")
     assert done.returncode == 0, done.stderr.decode()
     one, two = (load_file(tmp_path / name / "hf" / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
@@ -79,6 +62,33 @@ def test_two_processes_equal_one_bit_for_bit(
         assert torch.equal(two[name], value), name
     assert _losses(tmp_path / "two") == _losses(tmp_path / "one")
     assert done.stdout.count(b"finished") == 1
+
+
+def test_two_processes_continue_bit_for_bit(shards: Path, write_run: Callable[..., Path], tmp_path: Path) -> None:
+    """As the same two without a break: they go on from the step that the first finds whole, at a stage's end."""
+    run_file = write_run()
+    for continued in (False, True):
+        done = _train_with_two(run_file, shards, tmp_path / "out", tmp_path / "cache")
+        assert done.returncode == 0, done.stderr.decode()
+        assert (b"step-000000008.pt: checkpoint: expected" in done.stderr) == continued
+        assert (b"from step 4" in done.stdout) == continued
+        if not continued:
+            whole, losses = load_file(tmp_path / "out" / "hf" / "model.safetensors"), _losses(tmp_path / "out")
+            (tmp_path / "out" / "checkpoints" / "step-000000008.pt").write_bytes(b"damaged")
+    resumed = load_file(tmp_path / "out" / "hf" / "model.safetensors")
+    for name, value in whole.items():
+        assert torch.equal(resumed[name], value), name
+    assert [line for line in _losses(tmp_path / "out") if line["step"] in (4, 8)] == [
+        line for line in losses if line["step"] in (4, 8)
+    ]
+
+
+def _train_with_two(run_file: Path, data: Path, out: Path, cache: Path) -> subprocess.CompletedProcess[bytes]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options: list[str | Path] = ["--data", data, "--out", out, "--cache", cache, "--threads", "1", "--device", "cpu"]
+    return subprocess.run(
+        [*launch, *TRAIN, run_file, *options], env=_environment(), capture_output=True, timeout=200, check=False
+    )
 
 
 def test_killed_process_does_not_leave_the_other_waiting(

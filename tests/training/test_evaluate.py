@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from llmzip_training import evaluate
 from llmzip_training.corpus import HeldOut
 from llmzip_training.distributed import Processes
-from llmzip_training.evaluate import autocast, bits_per_byte, micro_batch_losses, token_loss, total_bits
+from llmzip_training.evaluate import autocast, micro_batch_losses, shard_bits_per_byte, token_loss, total_bits
 from llmzip_training.model import LanguageModel, ModelConfig
 from llmzip_training.selection import memory_penalty
 
@@ -28,14 +28,14 @@ def test_uniform_model_costs_the_logarithm_of_the_vocabulary() -> None:
         HeldOut("a", np.array([3, 4, 0, 5, 6, 7, 0], dtype=np.uint16), 10),
         HeldOut("b", np.array([1, 2, 3], dtype=np.uint16), 6),
     ]
-    result = bits_per_byte(UniformModel(), held_out, context=4, device="cpu")
+    result = shard_bits_per_byte(UniformModel(), held_out, context=4, device="cpu")
     assert result == pytest.approx({"a": 2.0, "b": 2.0, "all": 2.0})
 
 
 def test_first_tokens_count_their_share_of_the_bytes() -> None:
     """A measurement of a part estimates that of the whole."""
     held_out = [HeldOut("a", np.arange(1, 13, dtype=np.uint16), 24)]
-    assert bits_per_byte(UniformModel(), held_out, 4, "cpu", n_tokens=4)["a"] == pytest.approx(2.0)
+    assert shard_bits_per_byte(UniformModel(), held_out, 4, "cpu", n_tokens=4)["a"] == pytest.approx(2.0)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_measured_tokens_do_not_depend_on_the_size_of_a_batch(
     results = []
     for batch in (1, 4, 64):
         monkeypatch.setattr(evaluate, "MEASURE_BATCH", batch)
-        results.append(bits_per_byte(model, held_out, 8, "cpu")["a"])
+        results.append(shard_bits_per_byte(model, held_out, 8, "cpu")["a"])
     assert results == pytest.approx([results[0]] * 3, rel=1e-5)
 
 
@@ -80,14 +80,16 @@ def test_processes_share_the_measured_tokens(model: LanguageModel) -> None:
 
 def test_micro_batch_losses_are_cross_entropy_and_penalty(model: LanguageModel, ids: Tensor) -> None:
     """The sum over targets that are no boundaries, and the penalty of the layers' F; no penalty where none is asked."""
-    nats, penalty = micro_batch_losses(model, ids, ids, penalised=True)
+    nats, penalty = micro_batch_losses(model, ids, ids, memory_reduce="max")
     forgettings: list[list[Tensor]] = []
     model(ids, forgettings)
     assert penalty.item() == memory_penalty(forgettings).item() > 0
     n_targets = int((ids != 0).sum())
     assert n_targets < ids.numel()
     assert nats.item() == pytest.approx(n_targets * token_loss(model, ids, ids).item(), rel=1e-6)
-    plain, none = micro_batch_losses(model, ids, ids, penalised=False)
+    _, mean = micro_batch_losses(model, ids, ids, memory_reduce="mean")
+    assert mean.item() == memory_penalty(forgettings, reduce="mean").item() < penalty.item()
+    plain, none = micro_batch_losses(model, ids, ids, memory_reduce=None)
     assert (plain.item(), none.item()) == (nats.item(), 0.0)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmzip_training.held_out import bits_per_byte, cut_windows, nats_per_token
+from llmzip.errors import ConfigError
+from llmzip_training.held_out import cut_windows, nats_per_token
 from llmzip_training.tokenizer import train_tokenizer
 
 TEXTS = ["abcdef", "ghi"]
@@ -46,4 +47,10 @@ def test_uniform_model_costs_the_logarithm_of_its_vocabulary() -> None:
     assert (windows.n_tokens, windows.n_bytes) == (10, 15.0)
     nats = nats_per_token(UniformModel(), windows)
     assert nats == pytest.approx(math.log(512))
-    assert bits_per_byte(nats, windows) == pytest.approx(9 * 10 / 15)
+    assert windows.bits_per_byte(nats) == pytest.approx(9 * 10 / 15)
+
+
+def test_no_text_is_refused() -> None:
+    """Shards of one document each hold nothing out."""
+    with pytest.raises(ConfigError, match="held-out text: expected at least one document"):
+        cut_windows([], train_tokenizer(iter([""]), 257), 8)

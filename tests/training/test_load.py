@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmzip.errors import ConfigError, FileMissingError
+from llmzip.errors import ConfigError, FileError, FileMissingError
 from llmzip_training.checkpoint import save_checkpoint
 from llmzip_training.export import export_model
 from llmzip_training.load import find_tokenizer, load_model
@@ -71,7 +71,7 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({"model_type": "gpt2"}, "found 'gpt2'"),
-        ({"llmzip": {**asdict(SELECTIVE), "depth": 3}}, "expected the fields .* 'depth'"),
+        ({"llmzip": {**asdict(SELECTIVE), "depth": 3}}, r"config\.json: llmzip: expected only .*, found depth"),
         ({"llmzip": asdict(replace(SELECTIVE, n_layers=3))}, "expected the tensors .*layers.2"),
     ],
 )
@@ -81,3 +81,36 @@ def test_model_that_is_none_of_ours_is_refused(config: dict[str, object], messag
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"llmzip": 3}', b'{"model_type": "llama"}'])
+def test_damaged_configuration_is_refused(content: bytes, tmp_path: Path) -> None:
+    """By the name of its file."""
+    export_model(random_model(SELECTIVE), "{}", tmp_path)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"config\.json: (model|llmzip|llama).*: expected"):
+        load_model(tmp_path)
+
+
+def test_value_of_another_type_is_refused(tmp_path: Path) -> None:
+    """It is not found out by what fails later."""
+    export_model(random_model(SELECTIVE), "{}", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"llmzip": {**asdict(SELECTIVE), "width": "32"}}))
+    with pytest.raises(ConfigError, match=r"config\.json: llmzip\.width: expected an integer, found '32'"):
+        load_model(tmp_path)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    """A cut file."""
+    export_model(random_model(SELECTIVE), "{}", tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[:-9])
+    with pytest.raises(FileError, match=r"model\.safetensors: weights: expected safetensors"):
+        load_model(tmp_path)
+
+
+def test_checkpoint_without_a_model_is_refused(tmp_path: Path) -> None:
+    """Whole, but of something else."""
+    path = save_checkpoint({"step": 3}, tmp_path, 3, keep=1)
+    with pytest.raises(ConfigError, match=r"step-000000003\.pt: run\.model: expected a table"):
+        load_model(path)

@@ -8,6 +8,7 @@ import pytest
 
 from llmzip.errors import ConfigError
 from llmzip_training.run_file import StageConfig, load_run
+from llmzip_training.start import StartConfig
 
 RUNS = Path(__file__).parents[2] / "training" / "runs"
 
@@ -65,6 +66,15 @@ def test_keys_arrive_where_they_belong(write_run: Callable[..., Path]) -> None:
         ("batch = 8", "batch = 0", "stage batch: expected at least 1, found 0"),
         ("accumulate = 1", "accumulate = 3", r"stage batch: expected a multiple of 3 .*, found 8"),
         ('attention = "selective"', "", r"expected memory_weight 0 .*plain attention, found 0\.02"),
+        ("memory_weight = 0.02", 'memory_reduce = "sum"', r"memory_reduce: expected one of max, mean, found 'sum'"),
+        (
+            "[schedule]",
+            '[start_from]\ninit = "zero"\n[schedule]',
+            r"start_from\.init: expected one of normal, .*'zero'",
+        ),
+        ("[schedule]", "[start_from]\nfolder = 3\n[schedule]", r"start_from\.folder: expected a string, found 3"),
+        ("width = 16", "width = 16\nnorm_eps = 0", r"model\.norm_eps: expected a number above 0, found 0"),
+        ("width = 16", "width = 16\nngram_tables = 2", "expected ngram_rows a power of two"),
         ("[model]", "[model", "expected TOML"),
     ],
     ids=lambda value: re.sub(r"\W+", "-", value)[:24],
@@ -78,6 +88,27 @@ def test_mistakes_are_refused_in_one_line(write_run: Callable[..., Path], old: s
     with pytest.raises(ConfigError, match=f"^{path}: .*{message}") as caught:
         load_run(path)
     assert "\n" not in str(caught.value)
+
+
+def test_line_ends_of_a_run_file_do_not_matter(write_run: Callable[..., Path]) -> None:
+    """A copy with those of Windows is the same run."""
+    path = write_run()
+    expected = load_run(path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_run(path) == expected
+
+
+def test_start_and_memory_penalty_arrive(write_run: Callable[..., Path]) -> None:
+    """Random weights and the greatest memory are the defaults."""
+    path = write_run()
+    assert load_run(path).start_from == StartConfig("", "start", "ko_zero")
+    assert [stage.memory_reduce for stage in load_run(path).stages] == ["max", "max"]
+    path.write_text(
+        path.read_text().replace("memory_weight = 0.02\n", 'memory_weight = 0.02\nmemory_reduce = "mean"\n')
+        .replace("[schedule]", '[start_from]\nfolder = "old/hf"\nplace = "end"\ninit = "normal"\n[schedule]')
+    )  # fmt: skip
+    assert load_run(path).start_from == StartConfig("old/hf", "end", "normal")
+    assert load_run(path).stages[1].memory_reduce == "mean"
 
 
 def test_missing_tables_are_refused_by_name(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from llmzip.errors import ConfigError, FileError
+from llmzip.errors import ConfigError
 from llmzip_training.tokenizer import END_OF_TEXT, load_tokenizer, sample_texts, train_tokenizer
 
 
@@ -65,11 +65,25 @@ def test_smallest_vocabulary_is_bytes_and_the_boundary() -> None:
     assert len(tokenizer.encode("the").ids) == 3
 
 
-@pytest.mark.parametrize("content", ["no JSON", "[1]", "{}", "7"])
-def test_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
-    """The file is named."""
-    (tmp_path / "t.json").write_text(content)
-    with pytest.raises(FileError, match=r"t\.json: tokenizer: expected"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no JSON",
+        b"[1]",
+        b"{}",
+        b"7",
+        b'{"model": 3}',
+        b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}',
+        b'{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}',
+        b'{"model": "\xff"}',
+        b"[" * 100_000,
+    ],
+    ids=["text", "list", "empty", "number", "model", "merges", "id", "bytes", "depth"],
+)
+def test_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The file is named, whatever is wrong with it."""
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"t\.json: tokenizer: expected"):
         load_tokenizer(tmp_path / "t.json")
 
 

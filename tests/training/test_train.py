@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from safetensors.torch import load_file
 from llmzip.errors import BackendError, ConfigError
 from llmzip_training.checkpoint import checkpoint_paths
 from llmzip_training.metrics import read_metrics
+from llmzip_training.run_file import load_run
+from llmzip_training.start import StartConfig
 from llmzip_training.tokenizer import train_tokenizer
-from llmzip_training.train import Job, train_language_model
+from llmzip_training.train import Job, prepare_folder, train_language_model
 
 WriteRun = Callable[..., Path]
 
@@ -131,8 +134,43 @@ def test_tokenizer_of_more_tokens_than_the_model_is_refused(shards: Path, write_
     """Before anything is tokenised."""
     texts = iter([f"{word} " * 9 for word in dir(torch)])
     train_tokenizer(texts, 400).save(str(tmp_path / "large.json"))
-    with pytest.raises(ConfigError, match="expected at most the model's 300 tokens, found 400"):
+    with pytest.raises(ConfigError, match="expected at most 300 tokens, found 400"):
         _train(write_run(), shards, tmp_path / "out", tokenizer=tmp_path / "large.json")
+
+
+def test_refused_tokenizer_does_not_stay_in_the_folder(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """The next start, with a good one, is as the first."""
+    train_tokenizer(iter(["one two three"] * 9), 260).save(str(tmp_path / "good.json"))
+    (tmp_path / "bad.json").write_text('{"model": {}}')
+    run = load_run(write_run())
+    with pytest.raises(ConfigError, match=r"bad\.json: tokenizer: expected"):
+        prepare_folder(run, Job(tmp_path, shards, tmp_path / "out", tokenizer=tmp_path / "bad.json"))
+    prepare_folder(run, Job(tmp_path, shards, tmp_path / "out", tokenizer=tmp_path / "good.json"))
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "good.json").read_bytes()
+
+
+def test_tokenizer_is_copied_byte_for_byte(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """With whatever line ends, so that the same command finds it the same."""
+    text = train_tokenizer(iter(["one two three"] * 9), 260).to_str(pretty=True)
+    (tmp_path / "mine.json").write_bytes(text.replace("\n", "\r\n").encode())
+    job = Job(tmp_path, shards, tmp_path / "out", tokenizer=tmp_path / "mine.json")
+    for _ in range(2):
+        prepare_folder(load_run(write_run()), job)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "mine.json").read_bytes()
+
+
+def test_run_that_starts_from_a_model_has_its_tokenizer(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    """Weights mean nothing for other tokens; another tokenizer is refused, and none is left behind."""
+    for name in ("old", "other"):
+        (tmp_path / name).mkdir()
+        train_tokenizer(iter([f"{name} two three"] * 9), 260).save(str(tmp_path / name / "tokenizer.json"))
+    run = replace(load_run(write_run()), start_from=StartConfig(str(tmp_path / "old")))
+    job = Job(tmp_path, shards, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"expected the content of .*old/tokenizer\.json, found another"):
+        prepare_folder(run, replace(job, tokenizer=tmp_path / "other" / "tokenizer.json"))
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
+    prepare_folder(run, job)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tmp_path / "old" / "tokenizer.json").read_bytes()
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])

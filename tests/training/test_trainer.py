@@ -3,23 +3,25 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from llmzip.errors import ConfigError, DiskFullError
-from llmzip_training import checkpoint
-from llmzip_training.checkpoint import checkpoint_paths, load_newest
+from llmzip.errors import ConfigError, DiskFullError, DivergedError
+from llmzip_training import checkpoint, trainer
+from llmzip_training.checkpoint import checkpoint_paths, load_newest, save_checkpoint
 from llmzip_training.corpus import Corpus, HeldOut
+from llmzip_training.distributed import Processes, T
 from llmzip_training.model import ModelConfig
 from llmzip_training.optimiser import OptimiserConfig
 from llmzip_training.run_file import RunConfig, ScheduleConfig, StageConfig
-from llmzip_training.trainer import DivergedError, Trainer
+from llmzip_training.trainer import Trainer
 
 RUN = RunConfig(
     ModelConfig(
@@ -171,6 +173,19 @@ def test_run_by_time_ends(corpus: Corpus, tmp_path: Path) -> None:
     assert trainer.stage == 1
 
 
+def test_run_by_time_ends_with_the_step_in_which_its_time_is_up(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far apart lines are: by a clock of one second a step, the first of each stage not counted."""
+    schedule = replace(RUN.schedule, steps=0, seconds=10.0, log_every=1000, measure_every=1000)
+    run = Trainer(replace(RUN, schedule=schedule), corpus, tmp_path, "cpu")
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: float(run.step)))
+    assert run.train(NEVER)
+    # 1 of the first stage is not counted, 2 to 4 bring its share of 0.3; 5 is not counted, 6 to 12 bring the rest.
+    assert (run.step, run.elapsed_s, run.stage_step) == (12, 10.0, 4)
+    assert [line.get("tokens_per_s") for line in _metrics(tmp_path)] == [None, None, 128]
+
+
 def test_loss_that_is_not_finite_ends_the_run(corpus: Corpus, tmp_path: Path) -> None:
     """The error names the step, though it was noticed later, and the checkpoint from before is untouched."""
     trainer = Trainer(RUN, corpus, tmp_path, "cpu")
@@ -222,6 +237,54 @@ def test_checkpoint_of_another_corpus_is_refused(corpus: Corpus, tmp_path: Path)
     Trainer(RUN, corpus, tmp_path, "cpu").save()
     with pytest.raises(ConfigError, match="corpus: expected changed, found made"):
         Trainer(RUN, replace(corpus, digest="changed"), tmp_path, "cpu").load()
+
+
+def test_checkpoint_from_before_there_was_a_key_continues(corpus: Corpus, tmp_path: Path) -> None:
+    """What it does not name had its default."""
+    Trainer(RUN, corpus, tmp_path, "cpu").save()
+    state = load_newest(tmp_path)
+    assert state is not None
+    del state["run"]["start_from"]
+    for stage in state["run"]["stages"]:
+        del stage["memory_reduce"]
+    save_checkpoint(state, tmp_path, 0, keep=1)
+    Trainer(RUN, corpus, tmp_path, "cpu").load()
+    other = replace(RUN, stages=(RUN.stages[0], replace(RUN.stages[1], memory_reduce="mean")))
+    with pytest.raises(ConfigError, match=r"run\.stages: expected .*'mean'"):
+        Trainer(other, corpus, tmp_path, "cpu").load()
+
+
+class _Follower(Processes):
+    """A process that is told by rank 0 to take the older of two checkpoints."""
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Of what it finds itself, the one before."""
+        return checkpoint_paths(work().parents[1])[1]  # type: ignore[attr-defined, return-value]
+
+
+def test_all_processes_load_the_checkpoint_that_rank_0_finds(corpus: Corpus, tmp_path: Path) -> None:
+    """Even where another one sees a newer one."""
+    run = Trainer(RUN, corpus, tmp_path, "cpu")
+    for _ in range(2):
+        run.take_step()
+        run.save()
+    follower = Trainer(RUN, corpus, tmp_path, "cpu", _Follower())
+    follower.load()
+    assert follower.step == 1
+
+
+def test_memory_penalty_is_reduced_as_the_stage_says(corpus: Corpus, tmp_path: Path) -> None:
+    """The mean over the queries is less than the greatest, in the step's loss and in its weights."""
+    penalties, weights = [], []
+    for reduce in ("max", "mean"):
+        stage = StageConfig(until=1.0, context=16, batch=8, memory_weight=0.5, memory_reduce=reduce)
+        run = Trainer(replace(RUN, stages=(stage,)), corpus, tmp_path, "cpu")
+        for _ in range(3):
+            run.take_step()
+        penalties.append([step[1].item() for step in run._pending])
+        weights.append(run.model.state_dict()["layers.0.self_attn.q_proj.weight"])
+    assert all(mean < greatest for greatest, mean in zip(*penalties, strict=True))
+    assert not torch.equal(weights[0], weights[1])
 
 
 def test_corpus_too_short_for_any_stage_is_refused_at_once(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,29 +1,66 @@
 """Loss against the budget of pruned attention; imports torch, so it is loaded lazily as a whole.
 
-    python -m llmzip_training.budget_curve MODEL --data DIR --out DIR [--control MODEL]
+    llmzip train budget-curve MODEL --data DIR --out DIR [--control MODEL]
 
-writes `budget_curve.csv` and `budget_curve.png`: for ratios r of the window's length, budgets of max(1, r T) tokens
-in all layers, and each mode of `Pruning`. Pruning by recency is the control, and so is an unselective model, given by
-`--control`, which can be pruned in no other way. `--allowed-rise` also looks for budgets of single layers and writes
-`allocation.csv`.
+or `python -m llmzip_training.budget_curve` with the same arguments, writes `budget_curve.csv` and `budget_curve.png`:
+for ratios r of the window's length, budgets of max(1, r T) tokens in all layers, and each mode of `Pruning`. Pruning by
+recency is the control, and so is an unselective model, given by `--control`, which can be pruned in no other way.
+`--allowed-rise` also looks for budgets of single layers and writes `allocation.csv`.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from llmzip.errors import ConfigError
-from llmzip_training.held_out import HeldOutWindows, bits_per_byte, cut_windows, held_out_documents, nats_per_token
+from llmzip.errors import ConfigError, FileError
+from llmzip_training.held_out import HeldOutWindows, cut_windows, held_out_documents, nats_per_token
 from llmzip_training.load import find_tokenizer, load_model
 from llmzip_training.model import LanguageModel
 from llmzip_training.pruning import Mode, PrunedModel, Pruning
 from llmzip_training.tokenizer import load_tokenizer
 
 ALLOCATION_STEP = 8
+
+
+@dataclass(frozen=True)
+class CurveJob:
+    """What is measured, and on what.
+
+    Attributes:
+        model: exported model, folder of a run, or checkpoint.
+        out: folder of the results.
+        data: folder of shards, whose held-out documents are measured; or else
+        held_out: text files in UTF-8.
+        control: a plain model, pruned by recency.
+        context: tokens in a window, 0 for those of the model.
+        windows: how many, at equal distances; 0 for all.
+        ratios: points of the curve.
+        allowed_rise: nats a token; also look for budgets of single layers that cost no more.
+        allocation_start: budget of all layers to begin with, 0 for the window.
+        allocation_step: tokens.
+    """
+
+    model: Path
+    out: Path
+    data: Path | None = None
+    held_out: tuple[Path, ...] = ()
+    control: Path | None = None
+    context: int = 0
+    windows: int = 64
+    ratios: int = 20
+    allowed_rise: float | None = None
+    allocation_start: int = 0
+    allocation_step: int = ALLOCATION_STEP
+
+    def __post_init__(self) -> None:
+        """Refuse no text, and text from two places."""
+        if bool(self.data) == bool(self.held_out):
+            raise ConfigError("budget curve: expected one of --data and --held-out, found both or none")
 
 
 class CurvePoint(NamedTuple):
@@ -65,7 +102,7 @@ def measure_curve(name: str, model: LanguageModel, windows: HeldOutWindows, n_ra
         for i in range(1, n_ratios + 1):
             budget = max(1, length * i // n_ratios)
             nats = nats_per_token(PrunedModel(model, Pruning((budget,) * model.config.n_layers, mode)), windows)
-            yield CurvePoint(name, mode, i / n_ratios, budget, nats, bits_per_byte(nats, windows))
+            yield CurvePoint(name, mode, i / n_ratios, budget, nats, windows.bits_per_byte(nats))
 
 
 def allocate_budgets(
@@ -125,66 +162,73 @@ def draw_curve(points: list[CurvePoint], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def run_curve(arguments: argparse.Namespace) -> None:
-    """Do what the command line asks for."""
-    names = {"model": arguments.model} | ({"control": arguments.control} if arguments.control else {})
+def run_curve(job: CurveJob) -> None:
+    """Measure the curve of a model and its control, and write it after each point.
+
+    Raises:
+        LlmzipError: a model or a text is not as it should be.
+    """
+    names = {"model": job.model} | ({"control": job.control} if job.control else {})
     points: list[CurvePoint] = []
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    job.out.mkdir(parents=True, exist_ok=True)
     for name, path in names.items():
         model = load_model(path)
-        windows = read_windows(path, model, arguments)
-        for point in measure_curve(name, model, windows, arguments.ratios):
+        windows = read_windows(path, model, job)
+        for point in measure_curve(name, model, windows, job.ratios):
             points.append(point)
             print(f"{point.model}  {point.mode:9}  budget {point.budget:5}  {point.bits_per_byte:.4f} bits per byte")
-            write_table(arguments.out / "budget_curve.csv", CurvePoint._fields, points)
-    draw_curve(points, arguments.out / "budget_curve.png")
-    if arguments.allowed_rise is not None:
-        run_allocation(arguments)
+            write_table(job.out / "budget_curve.csv", CurvePoint._fields, points)
+    draw_curve(points, job.out / "budget_curve.png")
+    if job.allowed_rise is not None:
+        run_allocation(job, job.allowed_rise)
 
 
-def run_allocation(arguments: argparse.Namespace) -> None:
-    """Look for budgets whose loss is at most so much above that of the unpruned model."""
-    model = load_model(arguments.model)
+def run_allocation(job: CurveJob, allowed_rise: float) -> None:
+    """Look for budgets whose loss is at most so much above that of the unpruned model, in nats a token."""
+    model = load_model(job.model)
     if model.config.attention != "selective":
-        raise ConfigError(f"{arguments.model}: expected a selective model for --allowed-rise, found a plain one")
-    windows = read_windows(arguments.model, model, arguments)
-    start = (arguments.allocation_start or windows.targets.shape[1],) * model.config.n_layers
-    bound = nats_per_token(model, windows) + arguments.allowed_rise
+        raise ConfigError(f"{job.model}: expected a selective model for --allowed-rise, found a plain one")
+    windows = read_windows(job.model, model, job)
+    start = (job.allocation_start or windows.targets.shape[1],) * model.config.n_layers
+    bound = nats_per_token(model, windows) + allowed_rise
     steps: list[AllocationStep] = []
-    for one in allocate_budgets(evicted_loss(model, windows), start, bound, arguments.allocation_step):
+    for one in allocate_budgets(evicted_loss(model, windows), start, bound, job.allocation_step):
         steps.append(one)
         print(f"budgets {' '.join(map(str, one.budgets))}  {one.loss:.4f} nats a token")
         header = (*(f"layer_{i}" for i in range(len(start))), "nats_per_token")
-        write_table(arguments.out / "allocation.csv", header, [(*step.budgets, step.loss) for step in steps])
+        write_table(job.out / "allocation.csv", header, [(*step.budgets, step.loss) for step in steps])
 
 
-def read_windows(path: Path, model: LanguageModel, arguments: argparse.Namespace) -> HeldOutWindows:
-    """The windows to measure a model on, by its own tokenizer."""
-    documents = (
-        held_out_documents(arguments.data)
-        if arguments.data
-        else [file.read_bytes().decode(errors="replace") for file in arguments.held_out]
-    )
-    context = arguments.context or model.config.context
-    return cut_windows(documents, load_tokenizer(find_tokenizer(path)), context, arguments.windows)
+def read_windows(path: Path, model: LanguageModel, job: CurveJob) -> HeldOutWindows:
+    """The windows to measure a model on, by its own tokenizer.
+
+    Raises:
+        ConfigError: they are longer than the model's context.
+        FileError: a text is not UTF-8.
+    """
+    context = job.context or model.config.context
+    if context > model.config.context:
+        raise ConfigError(f"{path}: expected windows of at most {model.config.context} tokens, found {context}")
+    documents = held_out_documents(job.data) if job.data else [read_text(file) for file in job.held_out]
+    return cut_windows(documents, load_tokenizer(find_tokenizer(path)), context, job.windows)
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, as it is."""
+    content = path.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        message = f"held-out text: expected UTF-8, found byte 0x{content[error.start]:02x} at offset {error.start}"
+        raise FileError(message, path=str(path)) from error
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="llmzip_training.budget_curve", description="Loss against cache budget.")
-    parser.add_argument("model", type=Path, help="exported model, folder of a run, or checkpoint")
-    texts = parser.add_mutually_exclusive_group(required=True)
-    texts.add_argument("--data", type=Path, help="folder of *.txt.zst shards, whose held-out documents are used")
-    texts.add_argument("--held-out", type=Path, nargs="+", help="text files")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--control", type=Path, help="a plain model, to be pruned by recency")
-    parser.add_argument("--context", type=int, default=0, help="length of a window; that of the model by default")
-    parser.add_argument("--windows", type=int, default=64, help="windows to measure on, 0 for all")
-    parser.add_argument("--ratios", type=int, default=20, help="points of the curve")
-    parser.add_argument("--allowed-rise", type=float, help="nats a token: also allocate budgets to layers")
-    parser.add_argument("--allocation-start", type=int, default=0, help="budget of all layers; the window by default")
-    parser.add_argument("--allocation-step", type=int, default=ALLOCATION_STEP, help="tokens")
-    run_curve(parser.parse_args())
+    """Run `llmzip train budget-curve` with the arguments of this process."""
+    from llmzip.cli import main as llmzip
+
+    sys.argv = ["llmzip", "train", "budget-curve", *sys.argv[1:]]
+    llmzip()
 
 
 if __name__ == "__main__":

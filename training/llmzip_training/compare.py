@@ -1,47 +1,74 @@
-# ruff: noqa: TID253
 """Compares selective with plain attention at equal parameters; imports torch, so it is loaded lazily as a whole.
 
-    python -m llmzip_training.compare --data DIR --out DIR [--seeds 3] [--steps N]
+    llmzip train compare --data DIR --out DIR [--seeds 3] [--steps N]
 
-trains a small model of each kind for each seed, both of a seed from the same weights on the same windows in the same
-order, and measures them on held-out text: unpruned, and with pruned caches, where the selective model evicts and the
-plain one keeps the latest tokens. `results.csv` has all measurements, `table.md` their means and standard deviations
-over the seeds, and a folder for each run its exported model.
+or `python -m llmzip_training.compare` with the same arguments, trains a small model of each kind for each seed, both of
+a seed from the same weights on the same windows in the same order, and measures them on held-out text: unpruned, and
+with pruned caches, where the selective model evicts and the plain one keeps the latest tokens. `results.csv` has all
+measurements, `table.md` their means and standard deviations over the seeds, and a folder for each run its exported
+model.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
+import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
-from tokenizers import Tokenizer
-from torch import Tensor, nn
 
 from llmzip_training.budget_curve import write_table
-from llmzip_training.corpus import encode_documents
-from llmzip_training.evaluate import token_loss
+from llmzip_training.corpus import Corpus, Tokens, encode_documents
 from llmzip_training.export import export_model
-from llmzip_training.held_out import HeldOutWindows, bits_per_byte, cut_windows, nats_per_token
+from llmzip_training.held_out import HeldOutWindows, cut_windows, nats_per_token
 from llmzip_training.model import LanguageModel, ModelConfig
-from llmzip_training.optimiser import OptimiserConfig, make_optimisers, rate_share, set_rates
+from llmzip_training.optimiser import OptimiserConfig
 from llmzip_training.pruning import Mode, PrunedModel, Pruning
-from llmzip_training.selection import memory_penalty
+from llmzip_training.run_file import RunConfig, ScheduleConfig, StageConfig
 from llmzip_training.shards import read_shards
 from llmzip_training.tokenizer import train_tokenizer
-from llmzip_training.windows import window_inputs
+from llmzip_training.trainer import Trainer
 
 PRUNED_BY: dict[str, Mode] = {"selective": "evict", "plain": "recency"}
 RATIOS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
 OPTIMISER = OptimiserConfig(muon_rate=0.02, adamw_rate=0.008, weight_decay=0.02, warmup_steps=40, decay_share=0.45)
 MEASURED_WINDOWS = 96
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """What is compared, and on what.
+
+    Attributes:
+        data: folder of shards.
+        out: folder of the results.
+        seeds: runs of each kind.
+        steps: of a run.
+        batch: windows in a step.
+        context: tokens in a window.
+        n_bytes: of text to train on.
+        vocab_size, width, layers, heads: the shape of the models.
+        memory_weight, memory_reduce: of the memory penalty of selective models, as in a run file.
+    """
+
+    data: Path
+    out: Path
+    seeds: int = 3
+    steps: int = 300
+    batch: int = 8
+    context: int = 256
+    n_bytes: int = 8_000_000
+    vocab_size: int = 1024
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    memory_weight: float = 0.0
+    memory_reduce: Literal["max", "mean"] = "max"
 
 
 class Result(NamedTuple):
@@ -71,12 +98,12 @@ class Result(NamedTuple):
 def sample_documents(data: Path, n_bytes: int) -> tuple[list[str], list[str]]:
     """About so many bytes of training documents, in equal parts from all shards and mixed, and all held-out ones."""
     shards = list(read_shards(data))
-    train = [document for shard in shards for document in _first(shard.train, n_bytes // len(shards))]
+    train = [document for shard in shards for document in _first_documents(shard.train, n_bytes // len(shards))]
     random.Random(0).shuffle(train)
     return train, [document for shard in shards for document in shard.held_out]
 
 
-def _first(documents: Iterable[str], n_bytes: int) -> Iterator[str]:
+def _first_documents(documents: Iterable[str], n_bytes: int) -> Iterator[str]:
     for document in documents:
         if n_bytes <= 0:
             return
@@ -84,29 +111,20 @@ def _first(documents: Iterable[str], n_bytes: int) -> Iterator[str]:
         yield document
 
 
-def train_model(config: ModelConfig, tokens: Tensor, arguments: argparse.Namespace, seed: int) -> LanguageModel:
-    """Train a model on windows of `tokens` `[N]`; seed and configuration decide everything."""
-    torch.manual_seed(seed)
-    model = LanguageModel(config)
-    optimisers = make_optimisers(model, OPTIMISER)
-    generator = torch.Generator().manual_seed(seed)
-    places = torch.arange(config.context)
-    for step in range(arguments.steps):
-        set_rates(optimisers, rate_share(OPTIMISER, step, step / arguments.steps))
-        starts = torch.randint(len(tokens) - config.context, (arguments.batch, 1), generator=generator)
-        windows_loss(model, tokens[starts + places], arguments.memory_weight).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), OPTIMISER.clip_norm)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad()
-    return model.eval()
+def train_model(config: ModelConfig, tokens: Tokens, job: CompareJob, seed: int) -> LanguageModel:
+    """Train a model on a stream of tokens; seed and configuration decide everything.
 
-
-def windows_loss(model: LanguageModel, targets: Tensor, memory_weight: float) -> Tensor:
-    """Cross-entropy of windows `[B, T]` in nats a token, and the weighted memory penalty of selective models."""
-    forgettings: list[list[Tensor]] = []
-    loss = token_loss(lambda ids: model(ids, forgettings), window_inputs(targets), targets)
-    return loss + memory_weight * memory_penalty(forgettings) if forgettings and memory_weight else loss
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    memory_weight = job.memory_weight if config.attention == "selective" else 0.0
+    stage = StageConfig(1.0, config.context, job.batch, memory_weight, memory_reduce=job.memory_reduce)
+    run = RunConfig(config, OPTIMISER, ScheduleConfig(steps=job.steps, seed=seed), (stage,))
+    trainer = Trainer(run, Corpus(tokens, ()), job.out, "cpu")
+    while trainer.progress < 1.0:
+        trainer.take_step()
+    trainer.expect_finite()
+    return trainer.model.eval()
 
 
 def measure_model(model: LanguageModel, seed: int, windows: HeldOutWindows) -> Iterator[Result]:
@@ -117,8 +135,8 @@ def measure_model(model: LanguageModel, seed: int, windows: HeldOutWindows) -> I
         budget = max(1, int(length * ratio))
         pruning = Pruning((budget,) * model.config.n_layers, PRUNED_BY[attention])
         nats = nats_per_token(PrunedModel(model, pruning), windows)
-        loss = (nats, bits_per_byte(nats, windows))
-        yield Result(attention, seed, n_parameters, pruning.mode, ratio, budget, *loss)
+        bits = windows.bits_per_byte(nats)
+        yield Result(attention, seed, n_parameters, pruning.mode, ratio, budget, nats, bits)
 
 
 def format_table(results: list[Result]) -> str:
@@ -147,60 +165,54 @@ def _spread(values: Iterable[float]) -> str:
     return f"{statistics.mean(found):.4f} ± {statistics.stdev(found):.4f}"
 
 
-def compare(arguments: argparse.Namespace) -> None:
-    """Train and measure all models, and write what was found after each."""
-    train, held_out = sample_documents(arguments.data, arguments.bytes)
-    tokenizer: Tokenizer = train_tokenizer(iter(train), arguments.vocab_size)
+def compare(job: CompareJob) -> None:
+    """Train and measure all models, and write what was found after each.
+
+    Raises:
+        LlmzipError: the data or the shape of the models are not as they should be, or a loss is not finite.
+    """
+    shape = model_config(job)
+    train, held_out = sample_documents(job.data, job.n_bytes)
+    tokenizer = train_tokenizer(iter(train), job.vocab_size)
     tokenizer.encode_special_tokens = True
-    tokens = torch.from_numpy(np.concatenate(list(encode_documents(train, tokenizer))).astype(np.int64))
-    windows = cut_windows(held_out, tokenizer, arguments.context, MEASURED_WINDOWS)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    tokens = np.concatenate(list(encode_documents(train, tokenizer)))
+    windows = cut_windows(held_out, tokenizer, job.context, MEASURED_WINDOWS)
+    job.out.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
-    for seed in range(arguments.seeds):
+    for seed in range(job.seeds):
         for attention in PRUNED_BY:
             started = time.monotonic()
-            config = replace(model_config(arguments), attention=attention)  # type: ignore[arg-type]
-            model = train_model(config, tokens, arguments, seed)
-            export_model(model, tokenizer.to_str(), arguments.out / f"{attention}-{seed}")
+            model = train_model(replace(shape, attention=attention), tokens, job, seed)  # type: ignore[arg-type]
+            export_model(model, tokenizer.to_str(), job.out / f"{attention}-{seed}")
             results += measure_model(model, seed, windows)
-            write_table(arguments.out / "results.csv", Result._fields, results)
-            (arguments.out / "table.md").write_text(format_table(results))
+            write_table(job.out / "results.csv", Result._fields, results)
+            (job.out / "table.md").write_text(format_table(results))
             nats = results[-len(RATIOS)].nats_per_token
             print(f"{attention}  seed {seed}  {nats:.4f} nats a token  {time.monotonic() - started:.0f} s", flush=True)
     print(format_table(results))
 
 
-def model_config(arguments: argparse.Namespace) -> ModelConfig:
+def model_config(job: CompareJob) -> ModelConfig:
     """The shape of all models."""
     return ModelConfig(
-        vocab_size=arguments.vocab_size,
-        width=arguments.width,
-        n_layers=arguments.layers,
-        n_heads=arguments.heads,
-        n_kv_heads=arguments.heads,
-        ffn_width=4 * arguments.width,
-        context=arguments.context,
+        vocab_size=job.vocab_size,
+        width=job.width,
+        n_layers=job.layers,
+        n_heads=job.heads,
+        n_kv_heads=job.heads,
+        ffn_width=4 * job.width,
+        context=job.context,
         mlp="plain",
         activation="relu2",
     )
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="llmzip_training.compare", description="Selective against plain attention.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of *.txt.zst shards")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind")
-    parser.add_argument("--steps", type=int, default=300, help="steps of a run")
-    parser.add_argument("--batch", type=int, default=8, help="windows in a step")
-    parser.add_argument("--context", type=int, default=256, help="tokens in a window")
-    parser.add_argument("--bytes", type=int, default=8_000_000, help="of text to train on")
-    parser.add_argument("--vocab-size", type=int, default=1024)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--memory-weight", type=float, default=0.0, help="of the memory penalty of selective models")
-    compare(parser.parse_args())
+    """Run `llmzip train compare` with the arguments of this process."""
+    from llmzip.cli import main as llmzip
+
+    sys.argv = ["llmzip", "train", "compare", *sys.argv[1:]]
+    llmzip()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -20,7 +20,7 @@ def build(kind: type[T], values: object, where: str) -> T:
     Args:
         kind: a dataclass of integers, floats, strings, booleans, `Literal`s of strings, other such dataclasses,
             `dict[str, X]` and `tuple[X, ...]`.
-        values: the table as `tomllib` gives it.
+        values: the table as `tomllib` or `dataclasses.asdict` gives it.
         where: name of the table in messages.
 
     Raises:
@@ -41,7 +41,7 @@ def _convert(value: object, hint: Any, where: str) -> object:
     if is_dataclass(hint):
         return build(hint, value, where)  # type: ignore[arg-type]
     if get_origin(hint) is Literal:
-        return _one_of(value, get_args(hint), where)
+        return expect_one_of(where, value, get_args(hint))
     if get_origin(hint) is dict:
         return {key: _convert(item, get_args(hint)[1], f"{where}.{key}") for key, item in _table(value, where).items()}
     if get_origin(hint) is tuple:
@@ -58,21 +58,22 @@ def _scalar(value: object, hint: type, where: str) -> object:
     return value
 
 
-def _one_of(value: object, choices: tuple[str, ...], where: str) -> object:
-    if value not in choices:
-        raise ConfigError(f"{where}: expected one of {', '.join(choices)}, found {value!r}")
-    return value
-
-
 def _table(value: object, where: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: expected a table, found {value!r}")
     return value
 
 
-def _list(value: object, where: str) -> list[object]:
-    if not isinstance(value, list):
+def _list(value: object, where: str) -> Sequence[object]:
+    if not isinstance(value, list | tuple):
         raise ConfigError(f"{where}: expected a list of tables, found {value!r}")
+    return value
+
+
+def expect_one_of(name: str, value: object, choices: tuple[str, ...]) -> object:
+    """Refuse what is none of the choices; give it back."""
+    if value not in choices:
+        raise ConfigError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
     return value
 
 

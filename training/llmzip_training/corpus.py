@@ -13,7 +13,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.errors import ConfigError, FileError
+from llmzip_training.config import build
+from llmzip_training.files import read_json, write_whole
 from llmzip_training.shards import HELD_OUT_BYTES, HELD_OUT_SHARE, digest_file, read_shard, shard_paths
 from llmzip_training.tokenizer import END_OF_TEXT, MAX_VOCAB_SIZE, load_tokenizer
 
@@ -61,6 +63,24 @@ class Corpus:
     digest: str = ""
 
 
+@dataclass(frozen=True)
+class HeldOutFacts:
+    """How long the held-out text of a shard is."""
+
+    n_tokens: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What `corpus.json` says of the token files beside it."""
+
+    n_tokens: int
+    n_documents: int
+    n_bytes: int
+    held_out: dict[str, HeldOutFacts]
+
+
 def prepare_corpus(data: Path, tokenizer: Path, cache: Path, seed: int, shares: Mapping[str, float]) -> Path:
     """Tokenise the shards in `data`, unless the cache has them, and return the folder of the token files.
 
@@ -90,15 +110,20 @@ def load_corpus(folder: Path) -> Corpus:
 
     Raises:
         FileError: one has not the length that it was written with.
+        ConfigError: what is written about them is damaged.
     """
-    facts = json.loads((folder / "corpus.json").read_text())
+    path = folder / "corpus.json"
+    try:
+        facts = build(CorpusFacts, read_json(path, "corpus"), f"{path}: corpus")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; remove {folder}") from error
     held_out = tuple(
-        HeldOut(name, np.array(_mapped(folder / "held_out" / f"{name}.bin", shard["n_tokens"])), shard["n_bytes"])
-        for name, shard in facts["held_out"].items()
+        HeldOut(name, np.array(_mapped(folder / "held_out" / f"{name}.bin", shard.n_tokens)), shard.n_bytes)
+        for name, shard in facts.held_out.items()
     )
-    tokens = _mapped(folder / "tokens.bin", facts["n_tokens"])
-    n_text_tokens = facts["n_tokens"] - facts["n_documents"]
-    return Corpus(tokens, held_out, facts["n_bytes"] / max(n_text_tokens, 1), folder.name)
+    tokens = _mapped(folder / "tokens.bin", facts.n_tokens)
+    n_text_tokens = facts.n_tokens - facts.n_documents
+    return Corpus(tokens, held_out, facts.n_bytes / max(n_text_tokens, 1), folder.name)
 
 
 def check_shares(data: Path, shares: Mapping[str, float]) -> None:
@@ -108,11 +133,16 @@ def check_shares(data: Path, shares: Mapping[str, float]) -> None:
         raise ConfigError(f"corpus.shares: expected shards of {data} ({', '.join(names)}), found {', '.join(unknown)}")
 
 
-def checked_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer whose tokens fit into 16 bits and whose token 0 is the document boundary."""
+def checked_tokenizer(path: Path, vocab_size: int = MAX_VOCAB_SIZE) -> Tokenizer:
+    """Load a tokenizer of at most `vocab_size` tokens, its token 0 the document boundary.
+
+    Raises:
+        ConfigError: it is none, it has more tokens or greater ids, or another token 0.
+    """
     tokenizer = load_tokenizer(path)
-    if tokenizer.get_vocab_size() > MAX_VOCAB_SIZE:
-        raise ConfigError(f"{path}: expected at most {MAX_VOCAB_SIZE} tokens, found {tokenizer.get_vocab_size()}")
+    n_tokens = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if n_tokens > vocab_size:
+        raise ConfigError(f"{path}: expected at most {vocab_size} tokens, found {n_tokens}")
     if tokenizer.token_to_id(END_OF_TEXT) != END_OF_DOCUMENT:
         raise ConfigError(f"{path}: expected {END_OF_TEXT} as token 0, found {tokenizer.id_to_token(0)!r}")
     return tokenizer
@@ -163,7 +193,7 @@ def _write_corpus(data: Path, tokenizer: Tokenizer, folder: Path, seed: int, sha
     """Fill `folder`: tokens of each shard's documents first, then all of them in the shuffled order."""
     (folder / "held_out").mkdir()
     parts: list[tuple[Path, list[int]]] = []
-    held_out: dict[str, dict[str, int]] = {}
+    held_out: dict[str, HeldOutFacts] = {}
     n_bytes = 0
     for name, path in shard_paths(data).items():
         shard = read_shard(name, path)
@@ -171,11 +201,11 @@ def _write_corpus(data: Path, tokenizer: Tokenizer, folder: Path, seed: int, sha
         n_bytes += _count_bytes(documents)
         parts.append((folder / f"{name}.part", _write_tokens(folder / f"{name}.part", documents, tokenizer)))
         lengths = _write_tokens(folder / "held_out" / f"{name}.bin", shard.held_out, tokenizer)
-        held_out[name] = {"n_tokens": sum(lengths), "n_bytes": _count_bytes(shard.held_out)}
+        held_out[name] = HeldOutFacts(sum(lengths), _count_bytes(shard.held_out))
     n_documents = sum(len(lengths) for _, lengths in parts)
     n_tokens = _gather(parts, folder / "tokens.bin", seed)
-    facts = {"n_tokens": n_tokens, "n_documents": n_documents, "n_bytes": n_bytes, "held_out": held_out}
-    (folder / "corpus.json").write_text(json.dumps(facts, indent=1) + "\n")
+    facts = CorpusFacts(n_tokens, n_documents, n_bytes, held_out)
+    write_whole(folder / "corpus.json", f"{json.dumps(asdict(facts), indent=1)}\n".encode())
 
 
 def _gather(parts: list[tuple[Path, list[int]]], path: Path, seed: int) -> int:

@@ -32,24 +32,26 @@ def autocast(device: str, mode: str) -> torch.autocast:
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=mode == "bfloat16" or (mode == "auto" and kind == "cuda"))
 
 
-def micro_batch_losses(model: nn.Module, inputs: Tensor, targets: Tensor, penalised: bool) -> tuple[Tensor, Tensor]:
+def micro_batch_losses(
+    model: nn.Module, inputs: Tensor, targets: Tensor, memory_reduce: str | None
+) -> tuple[Tensor, Tensor]:
     """What the loss of a step is put together from.
 
     Args:
         model: takes ids `[B, context]`, and a list for the F of its layers.
         inputs: `[B, context]`, int64.
         targets: likewise.
-        penalised: ask for the memory penalty, of selective models only.
+        memory_reduce: `max` or `mean` for that memory penalty, of selective models only; `None` for none.
 
     Returns:
         Cross-entropy in nats, summed over the targets, and the memory penalty, the mean over the windows, or 0.
     """
-    if not penalised:
+    if memory_reduce is None:
         nats = token_loss(model, inputs, targets, "sum")
         return nats, torch.zeros_like(nats)
     forgettings: list[list[Tensor]] = []
     nats = token_loss(lambda ids: model(ids, forgettings), inputs, targets, "sum")
-    return nats, memory_penalty(forgettings)
+    return nats, memory_penalty(forgettings, reduce=memory_reduce)
 
 
 def token_loss(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -60,17 +62,19 @@ def token_loss(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tenso
     )
 
 
-@torch.no_grad()
 def total_bits(model: nn.Module, tokens: Tensor, context: int, processes: Processes = ALONE) -> float:
     """Bits to code `tokens` `[N]` in windows of `context` that do not overlap; this process's share of them."""
-    batches = torch.split(consecutive_windows(tokens, context), MEASURE_BATCH)
-    nats = 0.0
-    for targets in batches[processes.rank :: processes.world]:
-        nats += token_loss(model, window_inputs(targets), targets, "sum").item()
-    return nats / math.log(2)
+    return total_nats(model, consecutive_windows(tokens, context), processes) / math.log(2)
 
 
-def bits_per_byte(
+@torch.no_grad()
+def total_nats(model: nn.Module, windows: Tensor, processes: Processes = ALONE) -> float:
+    """Cross-entropy in nats, summed over the targets `windows` `[N, T]`; this process's share of them."""
+    batches = torch.split(windows, MEASURE_BATCH)[processes.rank :: processes.world]
+    return sum(token_loss(model, window_inputs(targets), targets, "sum").item() for targets in batches)
+
+
+def shard_bits_per_byte(
     model: nn.Module,
     held_out: Iterable[HeldOut],
     context: int,

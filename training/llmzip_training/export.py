@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from llmzip.errors import ConfigError, FileError
+from llmzip.exact.spec import MAX_CUTOFF, MAX_SIZE, SELECTION_STEPS
 from llmzip_training.corpus import END_OF_DOCUMENT
+from llmzip_training.files import write_all_whole
+from llmzip_training.load import find_tokenizer, load_model
 from llmzip_training.model import LanguageModel, ModelConfig
+from llmzip_training.pruning import Pruning
 
 # F in nats from which on a token is excluded: a weight of e^-16 is below one unit of the engine's 2^24.
 CUTOFF = 16.0
@@ -27,7 +32,7 @@ def export_model(
     budgets: Sequence[int] = (),
     cutoff: float = CUTOFF,
 ) -> None:
-    """Write `config.json`, `model.safetensors` and `tokenizer.json`.
+    """Write `config.json`, `model.safetensors` and `tokenizer.json`, all three or none.
 
     The output matrix is the embedding and is stored once. A Llama loads as `LlamaForCausalLM`; the others
     are known to llmzip alone.
@@ -39,13 +44,45 @@ def export_model(
         dtype: of the tensors.
         budgets: the most tokens that a query of each layer sees, 0 for no limit; empty for none anywhere.
         cutoff: F in nats from which on a token is excluded.
+
+    Raises:
+        ConfigError: budgets or cutoff are none that the engine takes.
+        FileError: the disk is full, or a file cannot be written; what was there before is as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    _expect_pruning(model.config, tuple(budgets), cutoff)
     tensors = {f"model.{name}": value.to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     config = llama_config(model.config, dtype) if is_llama(model.config) else own_config(model.config, budgets, cutoff)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "tokenizer.json").write_text(tokenizer_json)
+    files = {
+        "model.safetensors": save(tensors, metadata={"format": "pt"}),
+        "config.json": f"{json.dumps(config, indent=2)}\n".encode(),
+        "tokenizer.json": tokenizer_json.encode(),
+    }
+    try:
+        write_all_whole(folder, files)
+    except OSError as error:
+        kind = type(FileError.from_os_error(error))
+        raise kind(f"model not exported: {error.strerror or error}", path=str(folder)) from error
+
+
+def export_folder(source: Path, folder: Path, budgets: Sequence[int] = (), cutoff: float = CUTOFF) -> None:
+    """Export the model at `source`, whatever `load_model` takes, with other budgets or another cutoff.
+
+    Raises:
+        LlmzipError: there is no model or no tokenizer, and as `export_model` does.
+    """
+    tokenizer_json = find_tokenizer(source).read_bytes().decode()
+    export_model(load_model(source), tokenizer_json, folder, budgets=budgets, cutoff=cutoff)
+
+
+def _expect_pruning(config: ModelConfig, budgets: tuple[int, ...], cutoff: float) -> None:
+    Pruning(budgets, cutoff=cutoff).for_layers(config.n_layers)
+    if config.attention != "selective" and (budgets or cutoff != CUTOFF):
+        raise ConfigError(f"export: expected a selective model for budgets or a cutoff, found a {config.attention} one")
+    if max(budgets, default=0) > MAX_SIZE:
+        raise ConfigError(f"export: expected budgets of at most {MAX_SIZE} tokens, found {max(budgets)}")
+    if not 1 <= cutoff * SELECTION_STEPS <= MAX_CUTOFF:
+        least, greatest = 1 / SELECTION_STEPS, MAX_CUTOFF / SELECTION_STEPS
+        raise ConfigError(f"export: expected a cutoff from {least:g} to {greatest:g} nats, found {cutoff:g}")
 
 
 def is_llama(config: ModelConfig) -> bool:

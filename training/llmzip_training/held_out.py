@@ -13,12 +13,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from llmzip.errors import ConfigError
 from llmzip_training.corpus import END_OF_DOCUMENT, encode_documents
-from llmzip_training.evaluate import token_loss
+from llmzip_training.evaluate import total_nats
 from llmzip_training.shards import read_shards
-from llmzip_training.windows import consecutive_windows, window_inputs
-
-BATCH = 8
+from llmzip_training.windows import consecutive_windows
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,10 @@ class HeldOutWindows:
     n_tokens: int
     n_bytes: float
 
+    def bits_per_byte(self, nats: float) -> float:
+        """Bits per byte of the text, for a loss in nats a token."""
+        return nats / math.log(2) * self.n_tokens / max(self.n_bytes, 1.0)
+
 
 def held_out_documents(data: Path) -> list[str]:
     """The held-out documents of all shards of a folder."""
@@ -49,8 +52,13 @@ def cut_windows(documents: Iterable[str], tokenizer: Tokenizer, context: int, n_
         tokenizer: of the model.
         context: tokens in a window.
         n_windows: keep so many, at equal distances; 0 or more than there are: all.
+
+    Raises:
+        ConfigError: there is no document.
     """
     documents = list(documents)
+    if not documents:
+        raise ConfigError("held-out text: expected at least one document, found none")
     tokens = torch.from_numpy(np.concatenate(list(encode_documents(documents, tokenizer))).astype(np.int64))
     targets = consecutive_windows(tokens, context)
     n_bytes = sum(len(document.encode()) for document in documents)
@@ -61,14 +69,6 @@ def cut_windows(documents: Iterable[str], tokenizer: Tokenizer, context: int, n_
     return HeldOutWindows(targets, n_tokens, n_bytes * n_tokens / max(n_all, 1))
 
 
-@torch.no_grad()
 def nats_per_token(model: nn.Module, windows: HeldOutWindows) -> float:
     """Mean cross-entropy of a model that takes ids `[B, T]`."""
-    batches = torch.split(windows.targets, BATCH)
-    total = sum(token_loss(model, window_inputs(targets), targets, "sum").item() for targets in batches)
-    return total / max(windows.n_tokens, 1)
-
-
-def bits_per_byte(nats: float, windows: HeldOutWindows) -> float:
-    """Bits per byte of the text, for a loss in nats a token."""
-    return nats / math.log(2) * windows.n_tokens / max(windows.n_bytes, 1.0)
+    return total_nats(model, windows.targets) / max(windows.n_tokens, 1)

@@ -6,16 +6,17 @@ A model is named by a folder that `export_model` wrote, by the folder of a run, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from llmzip.errors import ConfigError, FileMissingError
+from llmzip.errors import ConfigError, FileError, FileMissingError
 from llmzip_training.checkpoint import load_checkpoint, load_newest
+from llmzip_training.config import build
+from llmzip_training.files import read_json
 from llmzip_training.model import LanguageModel, ModelConfig
 
 
@@ -28,10 +29,10 @@ def load_model(path: Path) -> LanguageModel:
     Raises:
         FileMissingError: there is no model.
         ConfigError: its configuration is none of ours, or its tensors do not fit it.
-        FileError: a checkpoint is damaged.
+        FileError: the weights or a checkpoint are damaged.
     """
     if (folder := exported_folder(path)) is not None:
-        tensors = load_file(folder / "model.safetensors")
+        tensors = _read_tensors(folder / "model.safetensors")
         weights = {name.removeprefix("model."): tensor.float() for name, tensor in tensors.items()}
         return _build(read_config(folder / "config.json"), weights, folder)
     state = load_newest(path) if path.is_dir() else load_checkpoint(path) if path.is_file() else None
@@ -39,7 +40,8 @@ def load_model(path: Path) -> LanguageModel:
         raise FileMissingError(
             "model: expected config.json, hf/config.json or a checkpoint, found none", path=str(path)
         )
-    return _build(_config(state["run"]["model"], path), state["model"], path)
+    values, weights = (state.get("run") or {}).get("model"), state.get("model", {})
+    return _build(build(ModelConfig, values, f"{path}: run.model"), weights, path)
 
 
 def exported_folder(path: Path) -> Path | None:
@@ -63,14 +65,15 @@ def read_config(path: Path) -> ModelConfig:
     """The shape of a model from its `config.json`: its own table there, or the entries of a Llama.
 
     Raises:
-        ConfigError: it is not what `export_model` writes.
+        ConfigError: it is not what `export_model` writes, or damaged.
     """
-    config = json.loads(path.read_text())
+    config = read_json(path, "model")
     if "llmzip" in config:
-        return _config(config["llmzip"], path)
+        return build(ModelConfig, config["llmzip"], f"{path}: llmzip")
     if config.get("model_type") != "llama":
         raise ConfigError(f"{path}: expected a table llmzip or model_type llama, found {config.get('model_type')!r}")
-    return _config({name: config.get(key) for name, key in _LLAMA_KEYS.items()}, path)
+    values = {name: config[key] for name, key in _LLAMA_KEYS.items() if key in config}
+    return build(ModelConfig, values, f"{path}: llama")
 
 
 _LLAMA_KEYS = {
@@ -87,11 +90,12 @@ _LLAMA_KEYS = {
 }
 
 
-def _config(values: Mapping[str, Any], where: Path) -> ModelConfig:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return ModelConfig(**values)
-    except TypeError as error:
-        raise ConfigError(f"{where}: expected the fields of a model's configuration, found others: {error}") from error
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise FileError(f"weights: expected safetensors, found something else: {error}", path=str(path)) from error
+    return tensors
 
 
 def _build(config: ModelConfig, weights: Mapping[str, Tensor], where: Path) -> LanguageModel:

@@ -54,9 +54,7 @@ class MetricsWriter:
             self._board.close()
 
     def _drop_after(self, step: int) -> None:
-        # The last line may be cut where the run was killed.
-        lines = [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [json.dumps(line) + "\n" for line in read_metrics(self._path.parent) if line["step"] <= step]
         write_whole(self._path, "".join(kept).encode())
 
 
@@ -74,14 +72,24 @@ def flat(facts: Mapping[str, Any]) -> dict[str, float]:
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """The metrics of a run, in order.
 
+    What follows the last end of a line was cut where the run was killed, or is being written, and is left out.
+
     Raises:
-        FileError: a line is no JSON.
+        FileError: a line is no JSON object with a step.
     """
-    lines = (out / FILE).read_text().splitlines()
+    whole, _, _ = (out / FILE).read_bytes().rpartition(b"\n")
+    return [_parsed(line, i, out / FILE) for i, line in enumerate(whole.splitlines(), 1)]
+
+
+def _parsed(line: bytes, i_line: int, path: Path) -> dict[str, Any]:
     try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise FileError(f"metrics: expected one JSON object a line: {error}", path=str(out / FILE)) from error
+        facts = json.loads(line)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict) or type(facts.get("step")) is not int:
+        message = f"metrics: expected a JSON object with a step in each line, found another in line {i_line}"
+        raise FileError(message, path=str(path))
+    return facts
 
 
 def draw_curve(out: Path) -> Path | None:
@@ -112,4 +120,5 @@ def _open_board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(folder, purge_step=step)
+    # What is purged begins with the step itself, and the lines of `step` stay.
+    return SummaryWriter(folder, purge_step=step + 1)

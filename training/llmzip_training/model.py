@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmzip.errors import ConfigError
-from llmzip_training.config import expect_at_least
+from llmzip.exact.spec import MAX_NGRAM_TABLES, MAX_SIZE
+from llmzip_training.config import expect_at_least, expect_one_of, expect_positive
 from llmzip_training.ngrams import NgramEmbedding
 from llmzip_training.selection import SelectionRules, selective_attention
+from llmzip_training.tokenizer import MAX_VOCAB_SIZE
 
 
 @dataclass(frozen=True)
@@ -57,40 +59,54 @@ class ModelConfig:
     head_width: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a shape that cannot be built."""
+        """Refuse a shape that cannot be built, or that the exact engine refuses."""
         for name in ("vocab_size", "width", "n_layers", "n_heads", "n_kv_heads", "ffn_width", "context"):
-            expect_at_least(f"model.{name}", getattr(self, name), 1)
+            _expect_size(name, getattr(self, name), 1)
+        for name in ("head_width", "ngram_tables", "ngram_rows"):
+            _expect_size(name, getattr(self, name), 0)
+        for name in ("rotary_base", "norm_eps"):
+            expect_positive(f"model.{name}", getattr(self, name))
+        self._set_head_width()
+        if self.vocab_size > MAX_VOCAB_SIZE:
+            raise ConfigError(f"model: expected vocab_size from 1 to {MAX_VOCAB_SIZE}, found {self.vocab_size}")
+        expect_one_of("model.mlp", self.mlp, ("gated", "plain"))
+        expect_one_of("model.activation", self.activation, ("silu", "relu2"))
+        expect_one_of("model.attention", self.attention, ("plain", "selective"))
+        if self.ngram_tables:
+            self._expect_ngrams()
+
+    def _set_head_width(self) -> None:
         if not self.head_width:
             if self.width % (2 * self.n_heads):
                 raise ConfigError(
                     f"model: expected width divisible by 2 * n_heads, found {self.width} and {self.n_heads}"
                 )
             object.__setattr__(self, "head_width", self.width // self.n_heads)
-        if self.head_width < 0 or self.head_width % 2:
-            raise ConfigError(f"model: expected head_width even and not negative, found {self.head_width}")
+        if self.head_width % 2:
+            raise ConfigError(f"model: expected head_width even, found {self.head_width}")
         if self.n_heads % self.n_kv_heads:
             raise ConfigError(
                 f"model: expected n_heads divisible by n_kv_heads, found {self.n_heads}, {self.n_kv_heads}"
             )
-        if not 1 <= self.vocab_size <= MAX_VOCAB_SIZE:
-            raise ConfigError(f"model: expected vocab_size from 1 to {MAX_VOCAB_SIZE}, found {self.vocab_size}")
-        _expect_one_of("mlp", self.mlp, "gated", "plain")
-        _expect_one_of("activation", self.activation, "silu", "relu2")
-        _expect_one_of("attention", self.attention, "plain", "selective")
-        if self.ngram_tables and (self.ngram_rows & (self.ngram_rows - 1) or self.width % self.ngram_tables):
+
+    def _expect_ngrams(self) -> None:
+        if self.ngram_tables > MAX_NGRAM_TABLES:
+            raise ConfigError(f"model: expected ngram_tables from 0 to {MAX_NGRAM_TABLES}, found {self.ngram_tables}")
+        if self.ngram_rows < 2 or self.ngram_rows & (self.ngram_rows - 1):
+            raise ConfigError(f"model: expected ngram_rows a power of two from 2 on, found {self.ngram_rows}")
+        if self.width % self.ngram_tables:
             raise ConfigError(
-                f"model: expected ngram_rows a power of two and width divisible by ngram_tables, "
-                f"found {self.ngram_rows}, {self.width} and {self.ngram_tables}"
+                f"model: expected width divisible by ngram_tables, found {self.width} and {self.ngram_tables}"
             )
 
 
-def _expect_one_of(name: str, found: str, *expected: str) -> None:
-    if found not in expected:
-        raise ConfigError(f"model: expected {name} to be one of {', '.join(expected)}, found {found!r}")
+def _expect_size(name: str, value: int, low: int) -> None:
+    expect_at_least(f"model.{name}", value, low)
+    if value > MAX_SIZE:
+        raise ConfigError(f"model.{name}: expected at most {MAX_SIZE}, found {value}")
 
 
 EMBEDDING_STD = 0.02
-MAX_VOCAB_SIZE = 2**16
 
 
 class RmsNorm(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmzip.exact.reference import HASH_MULTIPLIERS
 from llmzip_training.corpus import END_OF_DOCUMENT
 
-HASH_MULTIPLIERS = (2654435761, 2246822507, 3266489917, 668265263)
 _WORD = 0xFFFFFFFF
 
 

@@ -15,6 +15,7 @@ from llmzip.errors import ConfigError
 from llmzip_training.config import build, expect_at_least, expect_share
 from llmzip_training.model import ModelConfig
 from llmzip_training.optimiser import OptimiserConfig
+from llmzip_training.start import StartConfig
 from llmzip_training.tokenizer import expect_vocab_size
 
 MAX_SEED = 2**31 - 2**10
@@ -68,8 +69,9 @@ class ScheduleConfig:
 class StageConfig:
     """A part of a run: windows of `context` tokens, `batch` of them a step, up to `until` of the run's progress.
 
-    `memory_weight` times the memory penalty is added to the loss of selective models. Every process goes through
-    its windows of a step in `accumulate` micro-batches, which changes the memory needed and nothing else.
+    `memory_weight` times the memory penalty is added to the loss of selective models; `memory_reduce` says whether
+    that is of the query that keeps most, `max`, or the mean over the queries. Every process goes through its windows
+    of a step in `accumulate` micro-batches, which changes the memory needed and nothing else.
     """
 
     until: float
@@ -77,6 +79,7 @@ class StageConfig:
     batch: int
     memory_weight: float = 0.0
     accumulate: int = 1
+    memory_reduce: Literal["max", "mean"] = "max"
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and micro-batches that are not whole."""
@@ -121,6 +124,7 @@ class RunConfig:
     schedule: ScheduleConfig
     stages: tuple[StageConfig, ...]
     corpus: CorpusConfig = CorpusConfig()
+    start_from: StartConfig = field(default_factory=StartConfig)
 
     def __post_init__(self) -> None:
         """Refuse stages that do not cover the run, or do not fit the model."""

@@ -7,12 +7,12 @@ repeat in their parts, rarely as a whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmzip.errors import ConfigError, FileError
+from llmzip.errors import ConfigError
+from llmzip_training.files import read_json
 from llmzip_training.shards import read_shards
 
 if TYPE_CHECKING:
@@ -76,17 +76,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
     """Load a tokenizer such that `<|endoftext|>` spelled in a text is tokenised as plain text.
 
     Raises:
-        FileError: the file is no tokenizer.
+        ConfigError: the file is no tokenizer.
     """
     from tokenizers import Tokenizer
 
-    text = path.read_text(encoding="utf-8")
+    read_json(path, "tokenizer")
     try:
-        is_tokenizer = "model" in json.loads(text)
-    except (TypeError, ValueError):
-        is_tokenizer = False
-    if not is_tokenizer:
-        raise FileError("tokenizer: expected a tokenizer.json, found something else", path=str(path))
-    tokenizer = Tokenizer.from_str(text)
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # The library raises nothing narrower.
+        raise ConfigError(f"{path}: tokenizer: expected a tokenizer.json, found something else: {error}") from error
     tokenizer.encode_special_tokens = True
     return tokenizer

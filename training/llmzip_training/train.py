@@ -19,10 +19,12 @@ from pathlib import Path
 import torch
 
 from llmzip.errors import BackendError, ConfigError
+from llmzip_training.checkpoint import checkpoint_paths
 from llmzip_training.corpus import check_shares, checked_tokenizer, load_corpus, prepare_corpus
 from llmzip_training.distributed import Processes, joined, local_device
 from llmzip_training.export import export_model
 from llmzip_training.files import write_whole
+from llmzip_training.load import find_tokenizer
 from llmzip_training.metrics import draw_curve
 from llmzip_training.run_file import RunConfig, load_run
 from llmzip_training.shards import digest_file
@@ -88,33 +90,45 @@ def prepare_folder(run: RunConfig, job: Job) -> Path:
     """Put the tokenizer into `out`, unless it is there, and tokenise the corpus; the result is the corpus's folder.
 
     Raises:
-        ConfigError: the tokenizer is not the one asked for, or has more tokens than the model.
+        ConfigError: the tokenizer is not the one asked for, or has more tokens than the model; a folder that had
+            none still has none.
     """
     job.out.mkdir(parents=True, exist_ok=True)
-    path = job.out / TOKENIZER
-    if not path.exists():
-        make_tokenizer(job.data, run, path, job.tokenizer)
-    if job.tokenizer and digest_file(path) != digest_file(job.tokenizer):
-        raise ConfigError(f"{path}: expected the content of {job.tokenizer}, found another tokenizer")
-    n_tokens = checked_tokenizer(path).get_vocab_size()
-    if n_tokens > run.model.vocab_size:
-        raise ConfigError(f"{path}: expected at most the model's {run.model.vocab_size} tokens, found {n_tokens}")
+    path = prepare_tokenizer(run, job)
     return prepare_corpus(job.data, path, job.cache or job.out / "cache", run.schedule.seed, run.corpus.shares)
 
 
-def make_tokenizer(data: Path, run: RunConfig, path: Path, source: Path | None) -> None:
-    """Write the tokenizer of a run: a copy of `source`, or one trained on the shards in `data`."""
-    if source:
-        text = source.read_text(encoding="utf-8")
-    else:
-        check_shares(data, run.corpus.shares)
-        text = train_tokenizer(sample_texts(data, run.corpus.shares), run.model.vocab_size).to_str(pretty=True)
-    write_whole(path, text.encode())
+def prepare_tokenizer(run: RunConfig, job: Job) -> Path:
+    """The tokenizer of a run: the one that it has, a copy of one that it is given, or one trained on the shards."""
+    path = job.out / TOKENIZER
+    given = given_tokenizers(run, job)
+    candidates = [path, *given] if path.exists() else given
+    for candidate in candidates:
+        if digest_file(candidate) != digest_file(candidates[0]):
+            raise ConfigError(f"{candidates[0]}: expected the content of {candidate}, found another tokenizer")
+        checked_tokenizer(candidate, run.model.vocab_size)
+    if not path.exists():
+        write_whole(path, given[0].read_bytes() if given else _trained_tokenizer(run, job.data))
+    return path
+
+
+def given_tokenizers(run: RunConfig, job: Job) -> list[Path]:
+    """The tokenizers that a run must use: that of the command line and, at first, of the model that it begins with."""
+    given = [job.tokenizer] if job.tokenizer else []
+    if run.start_from.folder and not checkpoint_paths(job.out):
+        given.append(find_tokenizer(Path(run.start_from.folder)))
+    return given
+
+
+def _trained_tokenizer(run: RunConfig, data: Path) -> bytes:
+    check_shares(data, run.corpus.shares)
+    text: str = train_tokenizer(sample_texts(data, run.corpus.shares), run.model.vocab_size).to_str(pretty=True)
+    return text.encode()
 
 
 def _write_results(trainer: Trainer, held_out: dict[str, float]) -> None:
     out = trainer.out
-    export_model(trainer.model, (out / TOKENIZER).read_text(encoding="utf-8"), out / "hf")
+    export_model(trainer.model, (out / TOKENIZER).read_bytes().decode(), out / "hf")
     facts = {"step": trainer.step, "bits_per_byte": held_out}
     write_whole(out / "held_out.json", f"{json.dumps(facts)}\n".encode())
     if (out / "metrics.jsonl").exists():

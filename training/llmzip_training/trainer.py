@@ -17,21 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmzip.errors import ConfigError, LlmzipError
-from llmzip_training.checkpoint import load_newest, save_checkpoint
+from llmzip.errors import ConfigError, DivergedError
+from llmzip_training.checkpoint import find_newest, load_checkpoint, save_checkpoint
+from llmzip_training.config import build
 from llmzip_training.corpus import END_OF_DOCUMENT, Corpus
 from llmzip_training.distributed import ALONE, Processes
-from llmzip_training.evaluate import autocast, bits_per_byte, micro_batch_losses
-from llmzip_training.metrics import MetricsWriter
+from llmzip_training.evaluate import autocast, micro_batch_losses, shard_bits_per_byte
 from llmzip_training.model import LanguageModel
 from llmzip_training.optimiser import make_optimisers, rate_share, set_rates
-from llmzip_training.progress import ProgressDisplay
+from llmzip_training.report import Reporter
 from llmzip_training.run_file import RunConfig, StageConfig
+from llmzip_training.start import starting_weights
 from llmzip_training.windows import WindowSampler, window_inputs
-
-
-class DivergedError(LlmzipError):
-    """A loss or gradient that is no finite number."""
 
 
 class Trainer:
@@ -66,6 +63,8 @@ class Trainer:
         # Cross-entropy, memory penalty and gradient norm of each step since the last line of metrics.
         self._pending: list[Tensor] = []
         self._pending_tokens = 0
+        # Training time at the last line of metrics.
+        self._told_s = 0.0
 
     @property
     def progress(self) -> float:
@@ -82,7 +81,9 @@ class Trainer:
         Raises:
             DivergedError: a loss is not finite.
         """
-        reporter = _Reporter(self) if self.processes.is_main else None
+        reporter = None
+        if self.processes.is_main:
+            reporter = Reporter(self.out, self.run.schedule, self.step, self.progress)
         try:
             self._train(pause_at, reporter)
         finally:
@@ -90,16 +91,16 @@ class Trainer:
                 reporter.close()
         return self.progress >= 1.0
 
-    def _train(self, pause_at: float, reporter: _Reporter | None) -> None:
+    def _train(self, pause_at: float, reporter: Reporter | None) -> None:
         schedule = self.run.schedule
         timed_stage, clock = -1, 0.0
         while self.progress < 1.0 and not self.processes.agree(time.monotonic() >= pause_at):
             self.take_step()
             compiled = self.stage != timed_stage
-            measures, saves = (
-                self._due(schedule.measure_every),
-                self._due(schedule.save_every or schedule.measure_every),
-            )
+            measures = self._due(schedule.measure_every)
+            saves = self._due(schedule.save_every or schedule.measure_every)
+            if not compiled:
+                clock = self._count_time(clock)
             if compiled or measures or saves or self._due(schedule.log_every):
                 self._report(reporter, self._settle(None if compiled else clock))
                 timed_stage = self.stage
@@ -132,7 +133,7 @@ class Trainer:
         """Bits per byte of the held-out text by shard, or of the first `n_tokens` of each."""
         context = self._stage_config().context
         with autocast(self.device, self.run.schedule.autocast):
-            return bits_per_byte(self.model, self.corpus.held_out, context, self.device, n_tokens, self.processes)
+            return shard_bits_per_byte(self.model, self.corpus.held_out, context, self.device, n_tokens, self.processes)
 
     def save(self, *, final: bool = False) -> None:
         """Write a checkpoint; one of the end displaces no other.
@@ -141,24 +142,31 @@ class Trainer:
             DivergedError: the weights come from a loss that is not finite.
             FileError: it cannot be written; earlier ones are as they were.
         """
-        if self._pending:
-            self._expect_finite(torch.stack(self._pending).tolist())
+        self.expect_finite()
         if self.processes.is_main:
             save_checkpoint(self._state(), self.out, self.step, self.run.schedule.keep + final)
 
     def load(self) -> None:
-        """Continue from the newest checkpoint that is whole, if there is one.
+        """Continue from the newest checkpoint that is whole, or begin with the weights that the run file names.
+
+        Rank 0 looks for the checkpoint, and all read the one that it finds.
 
         Raises:
-            ConfigError: it belongs to another run or corpus.
+            ConfigError: it belongs to another run or corpus, or the named weights do not fit the model.
             FileError: all checkpoints are damaged.
         """
-        state = load_newest(self.out)
-        if state is None:
-            return
-        _expect_same("run", asdict(self.run), state["run"])
+        path = self.processes.first(lambda: find_newest(self.out))
+        if path:
+            self._resume(load_checkpoint(path))
+        elif self.run.start_from.folder:
+            start, seed = self.run.start_from, self.run.schedule.seed
+            self.model.load_state_dict(starting_weights(self.run.model, start, seed))
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        _expect_same("run", asdict(self.run), asdict(build(RunConfig, state["run"], "checkpoint")))
         _expect_same("corpus", self.corpus.digest, state["corpus"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        self.step = state["step"]
+        self.elapsed_s = self._told_s = state["elapsed_s"]
         self.stage, self.stage_step = state["stage"], state["stage_step"]
         self.model.load_state_dict(state["model"])
         for optimiser, optimiser_state in zip(self.optimisers, state["optimisers"], strict=True):
@@ -197,11 +205,12 @@ class Trainer:
         size = config.micro_batch(self.processes.world)
         first = self.processes.rank * config.accumulate
         n_targets = max(1, int((targets != END_OF_DOCUMENT).sum()))
+        memory_reduce = config.memory_reduce if config.memory_weight else None
         total = torch.zeros(2, device=self.device)
         for part in torch.split(targets, size)[first : first + config.accumulate]:
             own = part.to(self.device)
             with autocast(self.device, self.run.schedule.autocast):
-                nats, penalty = self._losses(self.model, window_inputs(own), own, config.memory_weight > 0)
+                nats, penalty = self._losses(self.model, window_inputs(own), own, memory_reduce)
             parts = torch.stack((nats / n_targets, penalty * (size / config.batch)))
             (parts[0] + config.memory_weight * parts[1]).backward()  # type: ignore[no-untyped-call]
             total += parts.detach()
@@ -210,8 +219,22 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.step % every == 0
 
+    def _count_time(self, clock: float) -> float:
+        """Add the time since `clock` to the training time; the time now.
+
+        Where the run ends by its training time, all take that of rank 0, so that they end at the same step.
+        """
+        now = time.monotonic()
+        self.elapsed_s += now - clock
+        if self.run.schedule.seconds:
+            self.elapsed_s = self.processes.agree(self.elapsed_s)
+        return now
+
     def _settle(self, clock: float | None) -> dict[str, float]:
-        """Sum up the steps since the last line of metrics, and count their time since `clock` if there is one."""
+        """Sum up the steps since the last line of metrics; without a `clock` their speed is not told.
+
+        Only here is known that a GPU has done what it was asked to, so its time since `clock` is counted again.
+        """
         values = torch.stack(self._pending).cpu()
         values[:, :2] = self.processes.sum(values[:, :2].contiguous())
         self._expect_finite(values.tolist())
@@ -221,12 +244,16 @@ class Trainer:
             facts["memory_penalty"] = penalty
         facts |= {"gradient_norm": values[-1, 2].item(), "rate": self.optimisers[0].param_groups[0]["lr"]}
         if clock is not None:
-            seconds = self.processes.agree(time.monotonic() - clock)
-            self.elapsed_s += seconds
-            facts["tokens_per_s"] = round(self._pending_tokens / seconds)
+            self._count_time(clock)
+            facts["tokens_per_s"] = round(self._pending_tokens / (self.elapsed_s - self._told_s))
         self._pending.clear()
-        self._pending_tokens = 0
+        self._pending_tokens, self._told_s = 0, self.elapsed_s
         return facts
+
+    def expect_finite(self) -> None:
+        """Refuse to go on with weights that come from a loss that is not finite, as DivergedError."""
+        if self._pending:
+            self._expect_finite(torch.stack(self._pending).tolist())
 
     def _expect_finite(self, values: list[list[float]]) -> None:
         for i, (loss, penalty, norm) in enumerate(values):
@@ -237,33 +264,10 @@ class Trainer:
                     f"gradient norm {norm}; earlier checkpoints are whole; try a lower learning rate"
                 )
 
-    def _report(self, reporter: _Reporter | None, facts: dict[str, Any]) -> None:
+    def _report(self, reporter: Reporter | None, facts: dict[str, Any]) -> None:
         if reporter:
-            reporter.report({"step": self.step, "elapsed_s": round(self.elapsed_s, 3), **facts})
-
-
-class _Reporter:
-    """Gives what rank 0 reports to the metrics and to the display."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self._metrics = MetricsWriter(trainer.out, trainer.step)
-        schedule = trainer.run.schedule
-        total, unit = (schedule.steps, "step") if schedule.steps else (schedule.seconds, "s")
-        self._total = float(total)
-        self._display = ProgressDisplay(self._total, unit, trainer.progress * self._total)
-
-    def report(self, facts: dict[str, Any]) -> None:
-        """Write and show a line."""
-        progress, elapsed_s = self._trainer.progress, self._trainer.elapsed_s
-        self._metrics.write(facts)
-        left_s = elapsed_s * (1 / progress - 1) if progress else self._trainer.run.schedule.seconds
-        self._display.show(facts, progress * self._total, left_s)
-
-    def close(self) -> None:
-        """Let go of files and terminal."""
-        self._metrics.close()
-        self._display.close()
+            line = {"step": self.step, "elapsed_s": round(self.elapsed_s, 3), **facts}
+            reporter.report(line, self.progress, self.elapsed_s)
 
 
 def _expect_same(name: str, expected: Any, found: Any) -> None:
