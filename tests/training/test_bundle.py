@@ -6,7 +6,7 @@ import pytest
 
 from llmzip.models.artefact import load_artefact
 from llmzip.models.card import Card
-from llmzip_training.bundle import bundle
+from llmzip_training.bundle import bundle, main
 from llmzip_training.tokenizer import train_tokenizer
 
 
@@ -39,3 +39,9 @@ def test_a_bundled_model_is_a_whole_artefact_and_can_be_replaced(exported: Path,
         "tokenizer.json",
     ]
     assert [path.name for path in target.iterdir()] == ["mini"]
+
+
+def test_a_mistake_is_one_line_and_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without a model."""
+    assert main([str(tmp_path), "mini"]) > 2
+    assert capsys.readouterr().err.startswith("bundle: ")

@@ -7,10 +7,13 @@ people, `README.md`, is written by hand and stays.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import llmzip.models
+from llmzip.errors import LlmzipError
 from llmzip.models.card import CARD_FILE, Card
 from llmzip.models.convert import load_float_model
 from llmzip.models.convert.float_model import count_parameters
@@ -37,15 +40,20 @@ def bundle(source: Path, name: str, bundled: Path) -> Card:
     return card
 
 
-def main() -> None:
-    """Parse the command line and bundle."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and bundle; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="exported model")
     parser.add_argument("name", help="name of the bundled model")
-    arguments = parser.parse_args()
-    card = bundle(arguments.folder, arguments.name, Path(next(iter(llmzip.models.__path__))) / "bundled")
+    chosen = parser.parse_args(arguments)
+    try:
+        card = bundle(chosen.folder, chosen.name, Path(next(iter(llmzip.models.__path__))) / "bundled")
+    except LlmzipError as error:
+        print(f"bundle: {error}", file=sys.stderr)
+        return error.exit_code
     print(f"{card.name} {card.id} {card.size_bytes} bytes")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
