@@ -35,7 +35,7 @@ DEFAULT_LANES = 64
 LANES_AHEAD = 2
 MAX_HELD = 64 << 20
 DEFAULT_WINDOW = 1024
-DEFAULT_OVERLAP_SHARE = 4
+DEFAULT_OVERLAP_SHARE = 16
 # A chunk begins without context, which costs about as much as a window's beginning: so many windows
 # a chunk keep that small. Chunks of half the greatest size cost 0.2 % more and fill the lanes from a megabyte on.
 CHUNK_BYTES_A_TOKEN = 64
@@ -84,7 +84,7 @@ class CompressOptions(DecompressOptions):
         chunk_size: greatest size of a chunk in bytes; None means what fills the lanes, 16 to 32 KiB
             and at most 64 times the window.
         window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
-        overlap: tokens of the text before that a window begins with; None means a quarter of the window.
+        overlap: tokens of the text before that a window begins with; None means a sixteenth of the window.
     """
 
     chunk_size: int | None = None

@@ -63,7 +63,7 @@ def test_the_bundled_model_codes_a_text_by_itself(llmzip: Llmzip, sample_text: b
     ("args", "code"),
     [
         (("models", "show", "nosuch"), 21),
-        (("models", "remove", "interim"), 20),
+        (("models", "remove", "small"), 20),
         (("models", "add", "no/such/folder", "-y", "--name", "Not Valid"), 20),
         (("compress", "--model", "nosuch"), 21),
     ],
