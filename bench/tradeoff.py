@@ -38,8 +38,9 @@ from llmzip.errors import ConfigError, ExactnessError, LlmzipError
 from llmzip.exact.spec import ModelSpec
 from llmzip.format import FrameWriter, Header, Method, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE
+from llmzip.general import decompress_general
 from llmzip.lanes import LaneDecoder
-from llmzip.methods import decompress_zstd, plan
+from llmzip.methods import plan
 from llmzip.models.artefact import SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE, Artefact, load_artefact
 
 DEFAULT_BYTES = 1_000_000
@@ -153,7 +154,7 @@ class Coding:
                     if method is Method.MODEL:
                         parts.append(decoder.submit(payload, n_raw))
                     else:
-                        parts.append(decompress_zstd(payload, n_raw) if method is Method.ZSTD else payload)
+                        parts.append(decompress_general(payload, n_raw) if method is Method.GENERAL else payload)
             return b"".join(part if isinstance(part, bytes) else part.result() for part in parts)
         finally:
             decoder.close()

@@ -269,11 +269,11 @@ def decode_chunks(
 
 def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:
     """The bytes of a chunk that needs no model."""
-    from llmzip.methods import decompress_zstd
+    from llmzip.general import decompress_general
 
     result: Future[bytes] = Future()
     try:
-        raw = decompress_zstd(payload, record.raw_length) if record.method is Method.ZSTD else payload
+        raw = decompress_general(payload, record.raw_length) if record.method is Method.GENERAL else payload
         result.set_result(raw)
     except FormatError as error:
         result.set_exception(error)

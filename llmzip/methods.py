@@ -1,8 +1,8 @@
-"""Which method each part of the input gets: the model, zstd, or none.
+"""Which method each part of the input gets: the model, a general compressor, or none.
 
 The model is tried on what looks like text. Chunk by chunk the smaller of model and zstd is taken;
-neighbours that the model did not win become one zstd chunk, and if zstd over the whole group beats
-all of that (long repeats, tables, binaries), the group becomes one chunk.
+neighbours that the model did not win become one general chunk, and if a general compressor over the whole
+group beats all of that (long repeats, tables, binaries), the group becomes one chunk.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from llmzip.errors import FormatError
 from llmzip.format import Method
-from llmzip.format.limits import MAX_ZSTD_WINDOW
+from llmzip.general import compress_general, compress_zstd
 
-ZSTD_LEVEL = 22
 # The share of bytes that are no valid UTF-8 above which the model is not even asked: it would spend
 # the time of text on data that it cannot predict.
 MAX_INVALID_SHARE = 0.1
 _RECORD_SIZE = 8
+# How much smaller than zstd's the other general compressor's payloads are, at the very most.
+_MAX_GENERAL_GAIN = 1.5
 
 
 class Part(NamedTuple):
@@ -65,8 +65,12 @@ def plan(chunks: Sequence[bytes], payloads: Sequence[bytes | None]) -> list[Part
     parts = list(_merge(chunks, best))
     if len(parts) == 1 and parts[0].method is not Method.MODEL:
         return parts
-    whole = _general_part(b"".join(chunks))
-    return [whole] if whole.cost < sum(part.cost for part in parts) else parts
+    cost = sum(part.cost for part in parts)
+    whole = b"".join(chunks)
+    if len(compress_zstd(whole)) > _MAX_GENERAL_GAIN * cost:
+        return parts
+    general = _general_part(whole)
+    return [general] if general.cost < cost else parts
 
 
 def _merge(chunks: Sequence[bytes], best: Sequence[Part | None]) -> Iterator[Part]:
@@ -78,33 +82,5 @@ def _merge(chunks: Sequence[bytes], best: Sequence[Part | None]) -> Iterator[Par
 
 
 def _general_part(raw: bytes) -> Part:
-    payload = compress_zstd(raw)
-    return Part(Method.ZSTD, raw, payload) if len(payload) < len(raw) else Part(Method.STORED, raw, raw)
-
-
-def compress_zstd(raw: bytes) -> bytes:
-    """One zstd frame with its content size and no checksum."""
-    import zstandard
-
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        ZSTD_LEVEL, source_size=len(raw), write_content_size=True, write_checksum=False
-    )
-    return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
-
-
-def decompress_zstd(payload: bytes, raw_length: int) -> bytes:
-    """The inverse of `compress_zstd`.
-
-    Raises:
-        FormatError: the payload is not one zstd frame of `raw_length` bytes.
-    """
-    import zstandard
-
-    try:
-        found = zstandard.get_frame_parameters(payload).content_size
-        if found != raw_length:
-            raise FormatError(f"zstd payload: expected {raw_length} bytes of content, found {found}")
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
-        return decompressor.decompress(payload, max_output_size=raw_length, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise FormatError(f"zstd payload: {error}") from error
+    payload = compress_general(raw)
+    return Part(Method.GENERAL, raw, payload) if len(payload) < len(raw) else Part(Method.STORED, raw, raw)

@@ -3,13 +3,12 @@ from __future__ import annotations
 import random
 
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmzip.errors import FormatError
 from llmzip.format import Method
-from llmzip.methods import compress_zstd, decompress_zstd, looks_like_text, plan
+from llmzip.general import decompress_general
+from llmzip.methods import looks_like_text, plan
 
 RANDOM = random.Random(1).randbytes(4000)
 LINES = [RANDOM[i : i + 60].hex().encode() for i in range(0, 480, 60)]
@@ -35,18 +34,18 @@ def test_the_model_keeps_the_chunks_that_it_wins() -> None:
 
 
 def test_neighbours_that_the_model_lost_become_one_chunk() -> None:
-    """One zstd frame gains from length, and stored bytes need one record only."""
+    """A general compressor gains from length, and stored bytes need one record only."""
     chunks = [LINES[0], RANDOM[:500], RANDOM[500:900], LINES[1]]
     parts = plan(chunks, [b"tiny", None, None, b"tiny"])
     assert [part.method for part in parts] == [Method.MODEL, Method.STORED, Method.MODEL]
     assert parts[1].raw == RANDOM[:900]
 
 
-def test_long_repeats_go_to_zstd_as_a_whole() -> None:
+def test_long_repeats_become_one_chunk() -> None:
     """Even where the model wins each chunk alone."""
     parts = plan([RANDOM] * 5, [RANDOM[:3500]] * 5)
-    assert [part.method for part in parts] == [Method.ZSTD]
-    assert decompress_zstd(parts[0].payload, 20000) == RANDOM * 5
+    assert [part.method for part in parts] == [Method.GENERAL]
+    assert decompress_general(parts[0].payload, 20000) == RANDOM * 5
 
 
 def test_what_nothing_compresses_is_stored() -> None:
@@ -69,34 +68,3 @@ def test_what_nothing_compresses_is_stored() -> None:
 def test_text_has_at_most_a_tenth_of_invalid_bytes(raw: bytes, expected: bool) -> None:
     """Valid text of any script, and control characters, are text."""
     assert looks_like_text(raw) is expected
-
-
-@given(st.binary(max_size=500))
-def test_zstd_gives_the_bytes_back(raw: bytes) -> None:
-    """With their length as the record has it."""
-    assert decompress_zstd(compress_zstd(raw), len(raw)) == raw
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"no frame at all",
-        compress_zstd(b"hello")[:-1],
-        compress_zstd(b"hello") + b"\0",
-        compress_zstd(b"hello") * 2,
-        compress_zstd(b"hello!"),
-        zstandard.ZstdCompressor(write_content_size=False).compress(b"hello"),
-    ],
-)
-def test_other_than_one_frame_of_the_length_is_refused(payload: bytes) -> None:
-    """Cut, appended, doubled, of another length, or of none."""
-    with pytest.raises(FormatError, match="zstd payload"):
-        decompress_zstd(payload, 5)
-
-
-def test_a_frame_that_promises_too_much_takes_no_memory() -> None:
-    """The promised size is compared before it is taken."""
-    frame = bytearray(compress_zstd(bytes(1 << 20)))
-    with pytest.raises(FormatError, match="expected 5 bytes"):
-        decompress_zstd(bytes(frame), 5)

@@ -9,9 +9,9 @@ from enum import IntEnum
 from llmzip.errors import ChecksumError, FormatError, LimitError
 from llmzip.format.limits import (
     CHECK_SIZE,
+    MAX_GENERAL_RAW_LENGTH,
     MAX_MODEL_RAW_LENGTH,
     MAX_STORED_RAW_LENGTH,
-    MAX_ZSTD_RAW_LENGTH,
 )
 from llmzip.format.reader import ByteReader
 from llmzip.format.varint import pack_varint
@@ -23,13 +23,13 @@ class Method(IntEnum):
     """How a chunk's payload gives its raw bytes."""
 
     STORED = 0
-    ZSTD = 1
+    GENERAL = 1
     MODEL = 2
 
 
 _MAX_RAW_LENGTH = {
     Method.STORED: MAX_STORED_RAW_LENGTH,
-    Method.ZSTD: MAX_ZSTD_RAW_LENGTH,
+    Method.GENERAL: MAX_GENERAL_RAW_LENGTH,
     Method.MODEL: MAX_MODEL_RAW_LENGTH,
 }
 

@@ -248,7 +248,7 @@ def check_method(record: ChunkRecord, header: Header, offset: int) -> None:
     """
     if record.method is Method.MODEL and not header.uses_model:
         raise FormatError(
-            "expected a stored or zstd chunk under a header without a model, found a model chunk",
+            "expected a stored or general chunk under a header without a model, found a model chunk",
             field="chunk method",
             offset=offset,
         )

@@ -42,7 +42,7 @@ def test_info_shows_what_a_frame_says(run: Any, folder: Path) -> None:
     with (folder / "a.llmz").open("wb") as file:
         writer = FrameWriter(file, Header(window=1024, overlap=256, artefact_id=b"\1\2\3\4\5", canary=b"ab"))
         writer.write_chunk(Method.MODEL, bytes(1000), bytes(10))
-        writer.write_chunk(Method.ZSTD, bytes(2000), bytes(20))
+        writer.write_chunk(Method.GENERAL, bytes(2000), bytes(20))
         writer.finish()
     facts = json.loads(run("info", "--json", "a.llmz").stdout)
     (frame,) = facts["frames"]

@@ -230,7 +230,7 @@ def test_a_scan_adds_up_the_methods() -> None:
     file = io.BytesIO()
     writer = FrameWriter(file, _MODEL)
     writer.write_chunk(Method.MODEL, bytes(1000), bytes(10))
-    writer.write_chunk(Method.ZSTD, bytes(2000), bytes(20))
+    writer.write_chunk(Method.GENERAL, bytes(2000), bytes(20))
     writer.write_chunk(Method.MODEL, bytes(3000), bytes(30))
     writer.finish()
     (summary,) = scan(io.BytesIO(file.getvalue()))
@@ -238,4 +238,4 @@ def test_a_scan_adds_up_the_methods() -> None:
     assert summary.raw_length == 6000
     assert {
         method: (total.n_chunks, total.raw_length, total.payload_length) for method, total in summary.methods.items()
-    } == {Method.MODEL: (2, 4000, 40), Method.ZSTD: (1, 2000, 20)}
+    } == {Method.MODEL: (2, 4000, 40), Method.GENERAL: (1, 2000, 20)}
