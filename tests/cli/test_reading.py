@@ -50,7 +50,7 @@ def test_info_shows_what_a_frame_says(run: Any, folder: Path) -> None:
     assert frame["chunks"]["model"] == {"n_chunks": 1, "raw_length": 1000, "payload_length": 10}
     text = run("info", "a.llmz").stdout.decode()
     assert "window               1024" in text
-    assert "zstd: 1 chunks, 2000 -> 20 bytes" in text
+    assert "general: 1 chunks, 2000 -> 20 bytes" in text
 
 
 def test_test_decodes_and_writes_nothing(run: Any, archive: Path) -> None:
