@@ -100,15 +100,15 @@ class Lanes:
 
     def _decode(self, lanes: Indices, frequencies: Floats) -> Indices:
         """The next symbol of each lane's payload; 0 after an error."""
-        symbols = [0] * len(lanes)
+        symbols = np.zeros(len(lanes), dtype=np.int32)
         for i, lane in enumerate(lanes.tolist()):
             decoder = self._decoders[lane]
             if decoder is not None:
                 try:
-                    symbols[i] = decoder.decode(frequencies[i : i + 1])
+                    symbols[i] = decoder.decode(frequencies[i])
                 except FormatError as error:
                     self._fail(lane, error)
-        return np.array(symbols, dtype=np.int32)
+        return symbols
 
     def _accept(self, lanes: Indices, tokens: Indices) -> None:
         """Take the decoded tokens; one that no encoder can have written is an error."""

@@ -30,7 +30,7 @@ def _encode(tokens: Sequence[int], buckets: Rows, members: Rows) -> bytes:
 def _decode(payload: bytes, buckets: Rows, members: Rows) -> list[int]:
     decoder = TokenDecoder(payload)
     n = buckets.shape[1]
-    return [decoder.decode(b[None]) * n + decoder.decode(m[None]) for b, m in zip(buckets, members, strict=True)]
+    return [decoder.decode(b) * n + decoder.decode(m) for b, m in zip(buckets, members, strict=True)]
 
 
 def _choices(tokens: Sequence[int], buckets: Rows, members: Rows) -> list[tuple[int, int]]:
@@ -163,7 +163,7 @@ def test_a_payload_of_other_than_whole_words_is_refused(size: int) -> None:
 
 def test_words_that_no_encoder_writes_are_refused() -> None:
     """A point beyond the range is an error of the format, not of the library."""
-    flat = _shares([[1, 1, 1]])
+    flat = _shares([[1, 1, 1]])[0]
     with pytest.raises(FormatError, match="range coder"):
         TokenDecoder(b"\xff" * 8).decode(flat)
 
@@ -171,7 +171,7 @@ def test_words_that_no_encoder_writes_are_refused() -> None:
 def test_any_words_decode_or_are_refused() -> None:
     """Random words, and reading far beyond their end, give symbols or the error."""
     rng = np.random.default_rng(3)
-    flat = _shares([[1, 100, 7, 3]])
+    flat = _shares([[1, 100, 7, 3]])[0]
     for size in (0, 4, 8, 40):
         decoder = TokenDecoder(rng.bytes(size))
         try:
