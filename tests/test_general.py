@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 
+import brotli
 import pytest
 import zstandard
 from hypothesis import given
@@ -17,6 +18,10 @@ TABLE = b"".join(n.to_bytes(4, "little") + (n * n).to_bytes(4, "little") for n i
 def _lzma(raw: bytes, properties: int = 4, dictionary: int = 4096, preset: int = 9) -> bytes:
     own = {"id": lzma.FILTER_LZMA1, "preset": preset, "lc": 4, "lp": 0, "pb": 0, "dict_size": dictionary}
     return bytes([properties]) + lzma.compress(raw, lzma.FORMAT_RAW, filters=[own])
+
+
+def _brotli(raw: bytes) -> bytes:
+    return b"\xff" + bytes(brotli.compress(raw))
 
 
 @given(st.binary(max_size=500) | st.text(alphabet="ab\n", max_size=500).map(str.encode))
@@ -34,8 +39,17 @@ def test_a_table_is_coded_by_lzma_with_properties_of_its_own() -> None:
     assert len(payload) < 0.9 * len(compress_zstd(TABLE))
     assert decompress_general(payload, len(TABLE)) == TABLE
     assert payload[0] == (2 * 5 + 0) * 9 + 3
-    prose = b"".join(b"In the year %d the town had %d inhabitants.\n" % (n, n * n) for n in range(2000))
+    prose = b"".join(b"In the year %d the town had %d inhabitants.\n" % (n, n * n) for n in range(9000))
     assert compress_general(prose)[0] == 4
+
+
+def test_a_short_text_is_coded_by_brotli() -> None:
+    """Which knows English words from the beginning."""
+    text = b"The committee shall report to the president about the state of the environment.\n"
+    payload = compress_general(text)
+    assert payload[0] == 0xFF
+    assert len(payload) < 0.8 * len(compress_zstd(text))
+    assert decompress_general(payload, len(text)) == text
 
 
 def test_a_stream_needs_no_larger_dictionary_than_the_content() -> None:
@@ -62,11 +76,17 @@ def test_a_stream_needs_no_larger_dictionary_than_the_content() -> None:
         _lzma(b"hello", properties=0xFF),
         _lzma(b"hello", properties=4 * 9 + 3),
         _lzma(bytes(1 << 20)),
+        _brotli(b"hello")[:-1],
+        _brotli(b"hello") + b"\0",
+        _brotli(b"hello!"),
+        _brotli(b"hell"),
+        _brotli(bytes(1 << 20)),
+        b"\xff",
     ],
 )
 def test_other_than_one_stream_of_the_length_is_refused(payload: bytes) -> None:
     """Cut, appended, doubled, of another length, of none, or of impossible properties."""
-    with pytest.raises(FormatError, match=r"^(zstd|LZMA) payload: "):
+    with pytest.raises(FormatError, match=r"^(zstd|LZMA|Brotli) payload: "):
         decompress_general(payload, 5)
 
 
