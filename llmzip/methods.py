@@ -18,6 +18,9 @@ from llmzip.general import compress_general, compress_zstd
 # the time of text on data that it cannot predict.
 MAX_INVALID_SHARE = 0.1
 _RECORD_SIZE = 8
+# What a frame of several chunks has beside their records.
+_TRAILER_SIZE = 32
+_HEAD_SIZES = (256, 512, 1024, 2048, 4096)
 # How much smaller than zstd's the other general compressor's payloads are, at the very most.
 _MAX_GENERAL_GAIN = 1.5
 
@@ -63,24 +66,36 @@ def plan(chunks: Sequence[bytes], payloads: Sequence[bytes | None]) -> list[Part
         for raw, payload in zip(chunks, payloads, strict=True)
     ]
     parts = list(_merge(chunks, best))
-    if len(parts) == 1 and parts[0].method is not Method.MODEL:
+    if all(part is None for part in best):
         return parts
-    cost = sum(part.cost for part in parts)
     whole = b"".join(chunks)
-    if len(compress_zstd(whole)) > _MAX_GENERAL_GAIN * cost:
+    if len(compress_zstd(whole)) > _MAX_GENERAL_GAIN * _cost(parts):
         return parts
-    general = _general_part(whole)
-    return [general] if general.cost < cost else parts
+    return min(parts, _general_parts(whole), key=_cost)
 
 
 def _merge(chunks: Sequence[bytes], best: Sequence[Part | None]) -> Iterator[Part]:
     for lost, run in groupby(zip(chunks, best, strict=True), key=lambda pair: pair[1] is None):
         if lost:
-            yield _general_part(b"".join(raw for raw, _ in run))
+            yield from _general_parts(b"".join(raw for raw, _ in run))
         else:
             yield from (part for _, part in run if part is not None)
 
 
-def _general_part(raw: bytes) -> Part:
+def _general_parts(raw: bytes) -> list[Part]:
+    """One part, or two where only the head of the bytes can be made smaller, as in pictures and packages."""
     payload = compress_general(raw)
-    return Part(Method.GENERAL, raw, payload) if len(payload) < len(raw) else Part(Method.STORED, raw, raw)
+    if len(payload) < len(raw):
+        return [Part(Method.GENERAL, raw, payload)]
+    stored = [Part(Method.STORED, raw, raw)]
+    heads = [Part(Method.GENERAL, raw[:n], compress_general(raw[:n])) for n in _HEAD_SIZES if n < len(raw)]
+    if not heads:
+        return stored
+    head = min(heads, key=lambda part: len(part.payload) - len(part.raw))
+    rest = raw[len(head.raw) :]
+    split = [head, Part(Method.STORED, rest, rest)]
+    return split if _cost(split) + _TRAILER_SIZE < _cost(stored) else stored
+
+
+def _cost(parts: Sequence[Part]) -> int:
+    return sum(part.cost for part in parts)

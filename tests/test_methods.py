@@ -53,6 +53,17 @@ def test_what_nothing_compresses_is_stored() -> None:
     assert [part.method for part in plan([RANDOM[:2000], RANDOM[2000:]], [None, RANDOM + RANDOM])] == [Method.STORED]
 
 
+def test_a_head_that_compresses_is_a_chunk_of_its_own() -> None:
+    """Before stored bytes, if it saves more than what a second chunk costs."""
+    head, rest = bytes(byte & 0x3F for byte in RANDOM[:1024]), random.Random(2).randbytes(100_000)
+    parts = plan([head + rest], [None])
+    assert [part.method for part in parts] == [Method.GENERAL, Method.STORED]
+    assert len(parts[0].raw) == 1024
+    assert len(parts[0].payload) < 900
+    assert b"".join(part.raw for part in parts) == head + rest
+    assert [part.method for part in plan([head[:100] + rest], [None])] == [Method.STORED]
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
