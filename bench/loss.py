@@ -18,8 +18,9 @@ from bench.contenders import model_reference
 from bench.engine import DEFAULT_TEXT
 from bench.float_model import FloatModel
 from bench.results import Figure
-from llmzip.archive import DEFAULT_LANES, GROUP_SIZE, CompressOptions, default_chunk_size, load_codec
+from llmzip.archive import GROUP_SIZE, CompressOptions, load_codec
 from llmzip.chunking import split
+from llmzip.defaults import DEFAULT_LANES, default_chunk_size
 from llmzip.errors import ExactnessError, LlmzipError
 from llmzip.lanes import LaneDecoder
 
@@ -40,7 +41,8 @@ def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
     options = CompressOptions(model=model_reference(chosen.model))
     codec = load_codec(options)
     raw = chosen.text.read_bytes()[: chosen.bytes]
-    chunks = list(split(io.BytesIO(raw), default_chunk_size(codec.windowing.window, min(len(raw), GROUP_SIZE))))
+    spec, window = codec.artefact.spec, codec.windowing.window
+    chunks = list(split(io.BytesIO(raw), default_chunk_size(spec, window, min(len(raw), GROUP_SIZE))))
     tokens = codec.tokenise(chunks)
     with ThreadPoolExecutor(options.n_threads) as pool:
         payloads = list(codec.encode(tokens, pool))

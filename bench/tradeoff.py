@@ -25,15 +25,12 @@ from bench.results import Figure
 from bench.selection import budgets_of, with_selection
 from bench.timing import Spread, interleave
 from llmzip.archive import (
-    DEFAULT_LANES,
-    DEFAULT_OVERLAP_SHARE,
-    DEFAULT_WINDOW,
     GROUP_SIZE,
     CompressOptions,
-    default_chunk_size,
 )
 from llmzip.chunking import split
 from llmzip.codec import Codec, Windowing
+from llmzip.defaults import DEFAULT_LANES, default_chunk_size, default_overlap, default_window
 from llmzip.errors import ConfigError, ExactnessError, LlmzipError
 from llmzip.exact.spec import ModelSpec
 from llmzip.format import FrameWriter, Header, Method, read_frames
@@ -115,7 +112,9 @@ class Coding:
         self._header = _header(self._codec)
         self._raw, self._n_threads = raw, n_threads
         chosen = CompressOptions(chunk_size=point.chunk)
-        self._chunk_size = chosen.chunk_size or default_chunk_size(self._header.window, min(len(raw), GROUP_SIZE))
+        self._chunk_size = chosen.chunk_size or default_chunk_size(
+            artefact.spec, self._header.window, min(len(raw), GROUP_SIZE)
+        )
         self._pool = ThreadPoolExecutor(n_threads)
         self.archive = b""
         self.n_products, self.n_lookups = count_parameters(artefact)
@@ -186,10 +185,10 @@ def _windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Wind
     """Windows as asked for, or as `llmzip compress` chooses them."""
     limit = spec.max_positions
     if window is None:
-        window = min(DEFAULT_WINDOW, 1 << (limit.bit_length() - 1))
+        window = default_window(spec)
     if window > limit:
         raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
-    return Windowing(window, window // DEFAULT_OVERLAP_SHARE if overlap is None else overlap)
+    return Windowing(window, default_overlap(spec, window) if overlap is None else overlap)
 
 
 def _header(codec: Codec) -> Header:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from llmzip.chunking import DEFAULT_CHUNK_SIZE, split
+from llmzip.chunking import split
+from llmzip.defaults import DEFAULT_LANES, default_chunk_size, default_overlap, default_window
 from llmzip.errors import ConfigError, FormatError, ModelMismatchError
 from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
@@ -30,16 +31,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 GROUP_SIZE = 4 << 20
-DEFAULT_LANES = 64
 # How far decoding runs ahead of what is written: chunks a lane, and bytes.
 LANES_AHEAD = 2
 MAX_HELD = 64 << 20
-DEFAULT_WINDOW = 1024
-DEFAULT_OVERLAP_SHARE = 16
-# A chunk begins without context, which costs about as much as a window's beginning: so many windows
-# a chunk keep that small. Chunks of half the greatest size cost 0.2 % more and fill the lanes from a megabyte on.
-CHUNK_BYTES_A_TOKEN = 64
-SMALL_CHUNK_SIZE = 16384
 
 
 @dataclass(frozen=True)
@@ -81,10 +75,11 @@ class CompressOptions(DecompressOptions):
 
     Attributes:
         model: name, id or path of the model; None means the bundled one.
-        chunk_size: greatest size of a chunk in bytes; None means what fills the lanes, 16 to 32 KiB
-            and at most 64 times the window.
+        chunk_size: greatest size of a chunk in bytes; None means 32 KiB, with small models 16 to 32
+            KiB as the lanes ask for, and at most 64 times the window.
         window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
-        overlap: tokens of the text before that a window begins with; None means a sixteenth of the window.
+        overlap: tokens of the text before that a window begins with; None means a quarter of the window, with small
+            models a sixteenth.
     """
 
     chunk_size: int | None = None
@@ -177,7 +172,7 @@ class Compressor:
     def _split(self, group: bytes) -> list[bytes]:
         """The chunks of a group, all of the size that the first group asked for."""
         if self._chunk_size is None:
-            self._chunk_size = default_chunk_size(self._codec.windowing.window, len(group))
+            self._chunk_size = default_chunk_size(self._codec.artefact.spec, self._codec.windowing.window, len(group))
         return list(split(io.BytesIO(group), self._chunk_size))
 
     def _write_group(self, chunks: list[bytes]) -> None:
@@ -195,12 +190,6 @@ class Compressor:
             self._progress(raw_done, written)
         for part in plan(chunks, payloads):
             self._writer.write_chunk(part.method, part.raw, part.payload)
-
-
-def default_chunk_size(window: int, n_bytes: int) -> int:
-    """Bytes in a chunk, at most, for windows of so many tokens and an input of `n_bytes` (at most a group)."""
-    filling = max(SMALL_CHUNK_SIZE, min(DEFAULT_CHUNK_SIZE, n_bytes // DEFAULT_LANES))
-    return min(CHUNK_BYTES_A_TOKEN * window, filling)
 
 
 def decompress_stream(
@@ -337,11 +326,11 @@ def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
     artefact = load_artefact(folder)
     limit = artefact.spec.max_positions
     if window is None:
-        window = min(DEFAULT_WINDOW, 1 << (limit.bit_length() - 1))
+        window = default_window(artefact.spec)
     if window > limit:
         raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
     if overlap is None:
-        overlap = window // DEFAULT_OVERLAP_SHARE
+        overlap = default_overlap(artefact.spec, window)
     try:
         Header(window=window, overlap=overlap, artefact_id=b"\xff" * ARTEFACT_ID_SIZE)
     except ValueError as error:

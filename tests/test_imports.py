@@ -14,6 +14,7 @@ _RANKS = {
     "format": 1,
     "tokens": 1,
     "conditioning": 2,
+    "defaults": 2,
     "general": 2,
     "models": 2,
     "codec": 3,
