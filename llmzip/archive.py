@@ -188,7 +188,7 @@ class Compressor:
             raw_done += len(raw)
             written += len(payloads[-1] or raw)
             self._progress(raw_done, written)
-        for part in plan(chunks, payloads):
+        for part in plan(chunks, payloads, self._pool.map):
             self._writer.write_chunk(part.method, part.raw, part.payload)
 
 

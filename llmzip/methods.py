@@ -7,7 +7,7 @@ group beats all of that (long repeats, tables, binaries), the group becomes one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ _TRAILER_SIZE = 32
 _HEAD_SIZES = (256, 512, 1024, 2048, 4096)
 # How much smaller than zstd's the other general compressor's payloads are, at the very most.
 _MAX_GENERAL_GAIN = 1.5
+
+
+Apply = Callable[[Callable[[bytes], int], Sequence[bytes]], Iterable[int]]
 
 
 class Part(NamedTuple):
@@ -49,29 +52,33 @@ def looks_like_text(raw: bytes) -> bool:
     return n_invalid <= MAX_INVALID_SHARE * len(raw)
 
 
-def plan(chunks: Sequence[bytes], payloads: Sequence[bytes | None]) -> list[Part]:
+def plan(chunks: Sequence[bytes], payloads: Sequence[bytes | None], apply: Apply = map) -> list[Part]:
     """The cheapest way to code a group of neighbouring chunks.
 
     Args:
         chunks: the raw bytes, none empty.
         payloads: what the model makes of each; None where it was not asked.
+        apply: `map`, or that of a pool of threads.
 
     Returns:
         Parts whose raw bytes join to the chunks'.
     """
+    whole = b"".join(chunks)
+    if all(payload is None for payload in payloads):
+        return _general_parts(whole)
+    zstd_whole, *zstd_chunks = apply(_zstd_size, [whole, *chunks])
     best = [
-        Part(Method.MODEL, raw, payload)
-        if payload is not None and len(payload) < min(len(raw), len(compress_zstd(raw)))
-        else None
-        for raw, payload in zip(chunks, payloads, strict=True)
+        Part(Method.MODEL, raw, payload) if payload is not None and len(payload) < min(len(raw), zstd_size) else None
+        for raw, payload, zstd_size in zip(chunks, payloads, zstd_chunks, strict=True)
     ]
     parts = list(_merge(chunks, best))
-    if all(part is None for part in best):
-        return parts
-    whole = b"".join(chunks)
-    if len(compress_zstd(whole)) > _MAX_GENERAL_GAIN * _cost(parts):
+    if not any(best) or zstd_whole > _MAX_GENERAL_GAIN * _cost(parts):
         return parts
     return min(parts, _general_parts(whole), key=_cost)
+
+
+def _zstd_size(raw: bytes) -> int:
+    return len(compress_zstd(raw))
 
 
 def _merge(chunks: Sequence[bytes], best: Sequence[Part | None]) -> Iterator[Part]:
