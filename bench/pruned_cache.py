@@ -98,19 +98,22 @@ class Coding:
     """Chunks of tokens, one a lane, coded by one model under one selection; decoded and compared when it is made.
 
     Attributes:
-        attention: of each timed run of `decode`, the seconds of attention on each thread, in the mean.
+        attention: of each run of `decode_by_operations`, the seconds of attention on each thread, in the mean.
     """
 
     def __init__(self, artefact: Artefact, windowing: Windowing, chunks: Sequence[Tokens], n_threads: int) -> None:
         self._codec = Codec(artefact, windowing)
-        self._clock = AttentionClock(self._codec.transformer.backend)
-        self._codec.transformer.backend = cast("Backend", self._clock)
+        self._by_operations = Codec(artefact, windowing)
+        transformer = self._by_operations.transformer
+        self._clock = AttentionClock(transformer.backend)
+        transformer.backend, transformer.fused = cast("Backend", self._clock), None
         self._chunks, self._n_threads = chunks, n_threads
         self._raws = [artefact.vocabulary.decode(tokens) for tokens in chunks]
         self._pool = ThreadPoolExecutor(n_threads)
         self._payloads = list(self._codec.encode(chunks, self._pool))
         self.attention: list[float] = []
         self.decode()
+        self.decode_by_operations()
         self.attention.clear()
 
     @property
@@ -140,8 +143,16 @@ class Coding:
 
     def decode(self) -> None:
         """Decode all chunks side by side; the bytes must be those of the text."""
+        self._decode(self._codec)
+
+    def decode_by_operations(self) -> None:
+        """The same without fused layers, so that attention has a time of its own."""
         self._clock.seconds = 0.0
-        decoder = LaneDecoder(self._codec, len(self._raws), self._n_threads)
+        self._decode(self._by_operations)
+        self.attention.append(self._clock.seconds / self._n_threads)
+
+    def _decode(self, codec: Codec) -> None:
+        decoder = LaneDecoder(codec, len(self._raws), self._n_threads)
         try:
             pairs = zip(self._payloads, self._raws, strict=True)
             futures = [decoder.submit(payload, len(raw)) for payload, raw in pairs]
@@ -150,7 +161,6 @@ class Coding:
             decoder.close()
         if found != self._raws:
             raise ExactnessError(f"decode: expected the bytes of {len(self._raws)} chunks back, found others")
-        self.attention.append(self._clock.seconds / self._n_threads)
 
 
 def last_query_sees(codec: Codec, tokens: Tokens) -> list[int]:
@@ -181,7 +191,7 @@ def _measure(chosen: argparse.Namespace) -> list[Figure]:
     cases = {
         (name, way): run
         for name, coding in codings.items()
-        for way, run in (("encode", coding.encode), ("decode", coding.decode))
+        for way, run in (("encode", coding.encode), ("decode", coding.decode), ("parts", coding.decode_by_operations))
     }
     seconds = interleave({f"{name}: {way}": run for (name, way), run in cases.items()}, chosen.repeats)
     found = {

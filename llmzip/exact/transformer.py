@@ -39,7 +39,13 @@ class Parameters(NamedTuple):
 
 
 class Transformer:
-    """A model on a backend. Caches hold all state, so threads may share a `Transformer`."""
+    """A model on a backend. Caches hold all state, so threads may share a `Transformer`.
+
+    Attributes:
+        spec: its shape.
+        backend: what computes.
+        fused: all layers in one call, where the backend has that; None for operation by operation.
+    """
 
     def __init__(self, spec: ModelSpec, parameters: Parameters, backend: Backend) -> None:
         self.spec = spec
@@ -60,7 +66,7 @@ class Transformer:
             for local in (False, True)
             if spec.rotary_width
         }
-        self._fused = backend.fuse_layers(spec, self._matrices, self._vectors, self._rotations.get(False))
+        self.fused = backend.fuse_layers(spec, self._matrices, self._vectors, self._rotations.get(False))
 
     def new_cache(self, n_lanes: int, capacity: int) -> Cache:
         """An empty cache for `n_lanes` lanes of at most `capacity` positions."""
@@ -134,8 +140,8 @@ class Transformer:
         return runs
 
     def _layers(self, cache: Cache, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
-        if self._fused:
-            return self._fused(cache, index, positions, x)
+        if self.fused:
+            return self.fused(cache, index, positions, x)
         for layer in range(self.spec.n_layers):
             x = self._block(cache, layer, index, positions, x)
         return x

@@ -103,7 +103,7 @@ def test_clock_counts_attention_only(artefact: Artefact, tokens: Tokens) -> None
     """A clocked backend gives the same payloads, and its seconds are some of those of the run."""
     coding = Coding(artefact, WINDOWING, [tokens], 1)
     start = time.perf_counter()
-    coding.decode()
+    coding.decode_by_operations()
     assert 0 < coding.attention[0] < time.perf_counter() - start
     with ThreadPoolExecutor(1) as pool:
         payloads = list(Codec(artefact, WINDOWING).encode([tokens], pool))

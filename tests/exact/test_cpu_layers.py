@@ -45,7 +45,7 @@ def _run(model: Transformer) -> list[NDArray[np.float32]]:
 def test_all_layers_at_once_are_the_operations_one_by_one(variant: ModelSpec, make_parameters: Any) -> None:
     """For every variant that can run so, and for none besides."""
     parameters = make_parameters(variant)
-    fused = Transformer(variant, parameters, CpuBackend())._fused
+    fused = Transformer(variant, parameters, CpuBackend()).fused
     assert (fused is not None) == supports(variant) == (variant.family not in ("qwen3", "gemma3"))
     for found, expected in zip(
         _hidden(variant, parameters, CpuBackend()), _hidden(variant, parameters, _OneByOne()), strict=True
@@ -179,7 +179,7 @@ def test_threads_share_a_model(variant: ModelSpec, make_parameters: Any) -> None
 def test_what_holds_addresses_is_not_copied(clone: Any, variant: ModelSpec, make_parameters: Any) -> None:
     """The copy's would lead to the arrays of the first, and when that is gone, to nothing."""
     model = Transformer(variant, make_parameters(variant), CpuBackend())
-    for holder in (model._fused, model.new_cache(2, 24)):
+    for holder in (model.fused, model.new_cache(2, 24)):
         with pytest.raises(TypeError, match="addresses"):
             clone(holder)
 
