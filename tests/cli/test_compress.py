@@ -94,9 +94,12 @@ def test_a_full_disk_leaves_nothing(run: Any, folder: Path) -> None:
 def test_an_interruption_leaves_nothing(command: list[str], folder: Path, number: int, code: int) -> None:
     """Ctrl-C and a request to end remove the part and have their own exit codes."""
     (folder / "a").write_bytes(_TEXT)
+    # A shell lets its background jobs ignore Ctrl-C, and they would hand that on to the program.
+    before = signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(
         [*command, "compress", "a"], env={**os.environ, "LLMZIP_FAULT": "sleep"}, stderr=subprocess.PIPE
     )
+    signal.signal(number, before)
     with process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"asleep\n"
