@@ -131,7 +131,6 @@ def test_every_point_has_its_row_and_its_place(
     selective_model: Path, sample_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Table, results and picture hold both points."""
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(results, "commit", lambda: "abc1234")
     points = ["--point", f"whole={selective_model}", "--point", f"narrow={selective_model},window=64,budgets=8"]
     picture = tmp_path / "points.png"

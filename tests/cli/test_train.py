@@ -79,7 +79,6 @@ def test_run_file_is_trained_and_drawn(llmzip: Llmzip, folder: Path) -> None:
     assert lines[1].startswith("step 1 ")
     assert json.loads((folder / "out" / "held_out.json").read_text())["step"] == 4
     assert (folder / "out" / "tokenizer.json").read_bytes() == (folder / "mine.json").read_bytes()
-    pytest.importorskip("matplotlib")
     (folder / "out" / "loss.png").unlink(missing_ok=True)
     drawn = llmzip("train", "curve", "out")
     assert (drawn.returncode, drawn.stdout) == (0, b"out/loss.png\n")

@@ -48,7 +48,6 @@ def test_curve_ends_at_the_unpruned_loss_in_every_mode() -> None:
 
 def test_curve_its_picture_and_the_allocation_are_written(tmp_path: Path) -> None:
     """With an unselective model as control."""
-    pytest.importorskip("matplotlib")
     for attention in ("selective", "plain"):
         export_model(make_model(attention), train_tokenizer(iter([""]), 257).to_str(), tmp_path / attention)
     (tmp_path / "text").write_text(TEXT)
@@ -73,7 +72,6 @@ def test_curve_its_picture_and_the_allocation_are_written(tmp_path: Path) -> Non
 
 def test_allocation_of_a_plain_model_is_refused(tmp_path: Path) -> None:
     """It evicts nothing by itself."""
-    pytest.importorskip("matplotlib")
     export_model(make_model("plain"), train_tokenizer(iter([""]), 257).to_str(), tmp_path / "plain")
     (tmp_path / "text").write_text(TEXT)
     job = CurveJob(tmp_path / "plain", tmp_path / "out", held_out=(tmp_path / "text",), ratios=1, windows=1)

@@ -56,7 +56,6 @@ def test_model_is_exported_with_budgets(run: Run, model: Path, tmp_path: Path) -
 
 def test_curve_is_measured_from_the_command_line(run: Run, model: Path, tmp_path: Path) -> None:
     """By `llmzip train budget-curve`."""
-    pytest.importorskip("matplotlib")
     (tmp_path / "text").write_text("some text " * 9)
     options = ["--held-out", tmp_path / "text", "--out", tmp_path / "out", "--ratios", 2, "--windows", 2]
     assert run(llmzip, "train", "budget-curve", model, *options) == 0

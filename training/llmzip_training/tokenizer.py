@@ -81,9 +81,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     read_json(path, "tokenizer")
+    text = path.read_text(encoding="utf-8")
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # The library raises nothing narrower.
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:
+        # The library raises the class `Exception` itself for whatever it cannot read; a subclass is something else.
+        if type(error) is not Exception:
+            raise
         raise ConfigError(f"{path}: tokenizer: expected a tokenizer.json, found something else: {error}") from error
     tokenizer.encode_special_tokens = True
     return tokenizer
