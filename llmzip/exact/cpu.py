@@ -1,4 +1,4 @@
-"""The CPU backend: buffers and layouts around the compiled functions of `cpu_ops`.
+"""The CPU backend: buffers and layouts around the compiled functions of the modules `cpu_*`.
 
 Everything runs on the calling thread and releases the interpreter's lock; the codec gives each
 of its threads lanes of its own, so that threads never wait for each other inside the model.
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.exact import cpu_ops, cpu_selection, tables
+from llmzip.exact import cpu_attention, cpu_coding, cpu_products, cpu_rows, cpu_selection, tables
 from llmzip.exact.backend import Cache, Floats, RunLayers, Segments
 from llmzip.exact.cpu_layers import CpuLayers, HoldsAddresses, as_floats, cache_row, supports
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
@@ -120,7 +120,7 @@ class CpuBackend:
     def load(self, matrix: QuantisedMatrix) -> PackedMatrix:
         n_columns, n_terms = matrix.q.shape
         packed = np.empty((-(-n_columns // COLUMNS), -(-n_terms // 2), COLUMNS, 2), dtype=np.int8)
-        cpu_ops.pack_matrix(np.ascontiguousarray(matrix.q), packed)
+        cpu_products.pack_matrix(np.ascontiguousarray(matrix.q), packed)
         bias = _NO_FLOATS if matrix.bias is None else as_floats(matrix.bias)
         return PackedMatrix(packed, as_floats(matrix.scale), bias, matrix.limit, n_columns)
 
@@ -129,45 +129,45 @@ class CpuBackend:
 
     def embed_runs(self, x: Floats, tables: LoadedTables, runs: NDArray[np.int64]) -> Floats:
         y = np.empty_like(x)
-        cpu_ops.embed_runs(x, tables.q, tables.scale, runs, 33 - tables.q.shape[1].bit_length(), y)
+        cpu_rows.embed_runs(x, tables.q, tables.scale, runs, 33 - tables.q.shape[1].bit_length(), y)
         return y
 
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
         rows = _new_rows(x, limit)
-        cpu_ops.quantise_rows(x, np.float32(limit), rows.q, rows.scale)
+        cpu_rows.quantise_rows(x, np.float32(limit), rows.q, rows.scale)
         return rows
 
     def linear(self, rows: Rows, matrix: PackedMatrix, residual: Floats | None = None) -> Floats:
         y = np.empty((len(rows.q), matrix.n_columns), dtype=np.float32)
         added = _NO_ROWS if residual is None else residual
-        cpu_ops.linear(rows.q, rows.scale, matrix.wide, matrix.packed, matrix.scale, matrix.bias, added, y)
+        cpu_products.linear(rows.q, rows.scale, matrix.wide, matrix.packed, matrix.scale, matrix.bias, added, y)
         return y
 
     def norm(self, x: Floats, weight: Floats, bias: Floats | None, eps: float) -> Floats:
         y = np.empty_like(x)
-        cpu_ops.norm(x, weight, _NO_FLOATS if bias is None else bias, np.float32(eps), bias is not None, y)
+        cpu_rows.norm(x, weight, _NO_FLOATS if bias is None else bias, np.float32(eps), bias is not None, y)
         return y
 
     def norm_rows(self, x: Floats, weight: Floats, bias: Floats | None, eps: float, limit: int) -> Rows:
         rows = _new_rows(x, limit)
         shift = _NO_FLOATS if bias is None else bias
-        cpu_ops.norm_rows(x, weight, shift, np.float32(eps), bias is not None, np.float32(limit), rows.q, rows.scale)
+        cpu_rows.norm_rows(x, weight, shift, np.float32(eps), bias is not None, np.float32(limit), rows.q, rows.scale)
         return rows
 
     def rotate(self, x: Floats, head_width: int, cos: Floats, sin: Floats, positions: NDArray[np.int32]) -> Floats:
-        cpu_ops.rotate(x, head_width, cos, sin, positions)
+        cpu_rows.rotate(x, head_width, cos, sin, positions)
         return x
 
     def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
         y = np.empty_like(gate)
         normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
-        cpu_ops.activate(_KINDS[kind], gate, gate if up is None else up, up is not None, normal, y)
+        cpu_rows.activate(_KINDS[kind], gate, gate if up is None else up, up is not None, normal, y)
         return y
 
     def activate_rows(self, kind: str, gate: Floats, up: Floats | None, limit: int) -> Rows:
         rows = _new_rows(gate, limit)
         normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
-        cpu_ops.activate_rows(
+        cpu_rows.activate_rows(
             _KINDS[kind],
             gate,
             gate if up is None else up,
@@ -184,8 +184,8 @@ class CpuBackend:
 
     def write_cache(self, cache: CpuCache, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
         heads = (len(k), cache.keys.shape[2], -1)
-        cpu_ops.write_keys(k.reshape(heads), segments, cache.keys[layer], cache.key_scale[layer])
-        cpu_ops.write_values(v.reshape(heads), segments, cache.values[layer], cache.value_scale[layer])
+        cpu_attention.write_keys(k.reshape(heads), segments, cache.keys[layer], cache.key_scale[layer])
+        cpu_attention.write_values(v.reshape(heads), segments, cache.values[layer], cache.value_scale[layer])
 
     def attention(
         self, cache: CpuCache, layer: int, segments: Segments, q: Floats, scale: float, window: int
@@ -193,7 +193,7 @@ class CpuBackend:
         n_rows, n_heads, _ = q.shape
         rows = _quantise_queries(q, cache.keys.shape[4])
         y = np.empty_like(q)
-        cpu_ops.attention(
+        cpu_attention.attention(
             rows.q.reshape(n_rows, n_heads, -1),
             rows.scale.reshape(n_rows, n_heads),
             segments,
@@ -249,17 +249,17 @@ class CpuBackend:
 
     def output_weights(self, logits: Floats) -> NDArray[np.int32]:
         weights = np.empty(logits.shape, dtype=np.int32)
-        cpu_ops.output_weights(logits, weights)
+        cpu_coding.output_weights(logits, weights)
         return weights
 
     def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
         y = np.empty((len(weights), bucket_size), dtype=np.float32)
-        cpu_ops.bucket_frequencies(weights, bucket_size, y)
+        cpu_coding.bucket_frequencies(weights, bucket_size, y)
         return y
 
     def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
         y = np.empty((len(weights), bucket_size), dtype=np.float32)
-        cpu_ops.member_frequencies(weights, buckets, bucket_size, y)
+        cpu_coding.member_frequencies(weights, buckets, bucket_size, y)
         return y
 
 
@@ -273,7 +273,7 @@ def _quantise_queries(q: Floats, n_pairs: int) -> Rows:
     n_rows, n_heads, width = q.shape
     n = n_rows * n_heads
     rows = Rows(np.empty((n, 2 * n_pairs), np.int16), np.empty(n, np.float32), ONE_LIMB)
-    cpu_ops.quantise_rows(q.reshape(-1, width), np.float32(ONE_LIMB), rows.q, rows.scale)
+    cpu_rows.quantise_rows(q.reshape(-1, width), np.float32(ONE_LIMB), rows.q, rows.scale)
     return rows
 
 

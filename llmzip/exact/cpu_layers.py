@@ -1,6 +1,6 @@
 """All layers of a transformer in one compiled call, for the CPU backend.
 
-The operations are those of `cpu_ops` and `cpu_selection` in the order of `Transformer`, which remains the definition;
+The operations are those of the other modules `cpu_*` in the order of `Transformer`, which remains the definition;
 this saves the interpreter some eighty calls a step, and threads as many handovers of its lock. Weights and caches
 come as addresses in tables of integers, a row for each layer, so that one compilation serves every depth.
 
@@ -20,17 +20,9 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from llmzip.exact.backend import Floats, Segments
-from llmzip.exact.cpu_ops import (
-    _compiled,
-    activate_rows,
-    attention,
-    linear,
-    norm_rows,
-    quantise_rows,
-    rotate,
-    write_keys,
-    write_values,
-)
+from llmzip.exact.cpu_attention import attention, write_keys, write_values
+from llmzip.exact.cpu_products import compiled, linear
+from llmzip.exact.cpu_rows import activate_rows, norm_rows, quantise_rows, rotate
 from llmzip.exact.cpu_selection import selective_attention
 from llmzip.exact.matrix import ONE_LIMB
 from llmzip.exact.products import COLUMNS
@@ -94,7 +86,7 @@ class CpuLayers(HoldsAddresses):
         matrices: packed, by name.
         vectors: by name.
         rotation: cosines and sines of all positions, or None.
-        activation: its number in `cpu_ops`.
+        activation: its number in `cpu_rows`.
         normal: table of the normal distribution function, or empty.
     """
 
@@ -195,7 +187,7 @@ def _pointer(_typing_context: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
-@_compiled
+@compiled
 def run_layers(  # type: ignore[no-untyped-def]
     shape, rules, weights, caches, n_lanes, normal, cos, sin, segments, positions, x
 ):
@@ -282,7 +274,7 @@ def _attend(shape, rules, cache, n_lanes, segments, q, k, v):  # type: ignore[no
     return y
 
 
-@_compiled
+@compiled
 def _norm_rows(shape, norm, x, limit, rows, scale):  # type: ignore[no-untyped-def]
     """`norm_rows` with the norm of two addresses."""
     weight = _floats(norm[0], x.shape[1])
@@ -290,7 +282,7 @@ def _norm_rows(shape, norm, x, limit, rows, scale):  # type: ignore[no-untyped-d
     norm_rows(x, weight, bias, shape.eps, shape.layer_norm, np.float32(limit), rows, scale)
 
 
-@_compiled
+@compiled
 def _product(matrix, rows, scale, residual):  # type: ignore[no-untyped-def]
     """`linear` with the matrix of seven numbers."""
     n_columns, n_bias = matrix[_N_COLUMNS], matrix[_N_COLUMNS] if matrix[_BIAS] else 0
@@ -302,12 +294,12 @@ def _product(matrix, rows, scale, residual):  # type: ignore[no-untyped-def]
     return y
 
 
-@_compiled
+@compiled
 def _room(n_rows, width):  # type: ignore[no-untyped-def]
     """Room for quantised rows, their width rounded up to even, and for their scales."""
     return np.empty((n_rows, width + width % 2), np.int16), np.empty(n_rows, np.float32)
 
 
-@_compiled
+@compiled
 def _floats(address, n):  # type: ignore[no-untyped-def]
     return carray(_pointer(address), (n,), np.float32)

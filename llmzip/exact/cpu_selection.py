@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmzip.exact.cpu_ops import _compiled, _mix, _products, _quantise_row, _scaled_products
-from llmzip.exact.matrix import ONE_LIMB
+from llmzip.exact.cpu_attention import mix_weights, store_key, store_value
+from llmzip.exact.cpu_products import compiled, products, scaled_products
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import MAX_WINDOW, SELECTION_STEPS
 
@@ -24,7 +24,7 @@ _FREE = np.float32(1e30)
 _PLACES = np.int32(MAX_WINDOW)
 
 
-@_compiled
+@compiled
 def selective_attention(  # type: ignore[no-untyped-def]
     q, row_scale, k, v, segments, keys, key_scale, values, value_scale, forgotten, places, used,
     n_slots, cutoff, protect_first, mask_self, y,
@@ -42,7 +42,7 @@ def selective_attention(  # type: ignore[no-untyped-def]
     weights, selected = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     taken = np.empty(capacity, np.float32)
     factors = np.empty(n_heads, np.float32)
-    channels = np.empty(k.shape[2], np.int16)
+    room = np.empty(k.shape[2], np.int16)
     acc = np.empty((n_heads, COLUMNS), np.int32)
     for lane, row, n_rows, position in segments:
         f, place = forgotten[lane], places[lane]
@@ -53,7 +53,9 @@ def selective_attention(  # type: ignore[no-untyped-def]
             slot = _free_slot(f, place, used[lane], n_slots, cutoff)
             used[lane] = max(used[lane], slot + 1)
             f[slot], place[slot] = 0, position + i - row
-            _store(k[i], v[i], slot, keys[lane], key_scale[lane], values[lane], value_scale[lane], channels)
+            for head in range(k.shape[1]):
+                key_scale[lane, head, slot] = store_key(k[i, head], slot, room, keys[lane, head])
+                value_scale[lane, head, slot] = store_value(v[i, head], slot, room, values[lane, head])
             n = (used[lane] + COLUMNS - 1) // COLUMNS * COLUMNS
             _score(q[i], row_scale[i], keys[lane], key_scale[lane], n, scores)
             _select(scores[0, :n], np.float32(cutoff), selected)
@@ -64,7 +66,7 @@ def selective_attention(  # type: ignore[no-untyped-def]
                 for s in range(n):
                     scores[head, s] -= taken[s]
                 seen = value_scale[lane, head // group, :n]
-                factors[head] = _mix(scores[head, :n], seen, weights[:n], mixed[head, :n])
+                factors[head] = mix_weights(scores[head, :n], seen, weights[:n], mixed[head, :n])
             _mix_values(mixed, factors, values[lane], n, acc, y[i])
             if protect_first and place[0] == 0:
                 selected[0] = 0
@@ -74,7 +76,7 @@ def selective_attention(  # type: ignore[no-untyped-def]
                 f[s] = min(np.int32(f[s] + selected[s]), cutoff)
 
 
-@_compiled
+@compiled
 def _score(q, row_scale, keys, key_scale, n, scores):  # type: ignore[no-untyped-def]
     """Scores of one row's heads with the first `n` slots of its lane."""
     n_kv_heads, n_pairs = keys.shape[0], keys.shape[2]
@@ -83,7 +85,7 @@ def _score(q, row_scale, keys, key_scale, n, scores):  # type: ignore[no-untyped
     for head in range(n_kv_heads):
         first = head * group
         for block in range(n // COLUMNS):
-            _scaled_products(
+            scaled_products(
                 q[first].ctypes.data,
                 n_pairs,
                 keys[head, block].ctypes.data,
@@ -96,7 +98,7 @@ def _score(q, row_scale, keys, key_scale, n, scores):  # type: ignore[no-untyped
             )
 
 
-@_compiled
+@compiled
 def _mix_values(mixed, factors, values, n, acc, y):  # type: ignore[no-untyped-def]
     """Values of the first `n` slots of a lane by the quantised weights of one row's heads."""
     n_kv_heads = values.shape[0]
@@ -104,7 +106,7 @@ def _mix_values(mixed, factors, values, n, acc, y):  # type: ignore[no-untyped-d
     for head in range(n_kv_heads):
         first = head * group
         for block in range(values.shape[1]):
-            _products(
+            products(
                 mixed[first].ctypes.data,
                 mixed.shape[1] // 2,
                 values[head, block].ctypes.data,
@@ -119,7 +121,7 @@ def _mix_values(mixed, factors, values, n, acc, y):  # type: ignore[no-untyped-d
                     y[first + g, block * COLUMNS + j] = np.float32(acc[g, j]) * factors[first + g]
 
 
-@_compiled
+@compiled
 def _free_slot(f, place, used, n_slots, cutoff):  # type: ignore[no-untyped-def]
     """A slot for a new key; if none is free, that of the key of greatest F, the latest of equals."""
     for s in range(used):
@@ -136,21 +138,7 @@ def _free_slot(f, place, used, n_slots, cutoff):  # type: ignore[no-untyped-def]
     return 0
 
 
-@_compiled
-def _store(k, v, slot, keys, key_scale, values, value_scale, channels):  # type: ignore[no-untyped-def]
-    """Quantise a row's key and value heads into a slot of a lane."""
-    block, column = divmod(slot, COLUMNS)
-    pair, parity = divmod(slot, 2)
-    for head in range(k.shape[0]):
-        key_scale[head, slot] = _quantise_row(k[head], np.float32(ONE_LIMB), channels)
-        for c in range(k.shape[1]):
-            keys[head, block, c >> 1, column, c & 1] = channels[c]
-        value_scale[head, slot] = _quantise_row(v[head], np.float32(ONE_LIMB), channels)
-        for c in range(k.shape[1]):
-            values[head, c // COLUMNS, pair, c % COLUMNS, parity] = channels[c]
-
-
-@_compiled
+@compiled
 def _select(scores, cutoff, selected):  # type: ignore[no-untyped-def]
     """What head 0 selects, in units of F: its scores above 0, rounded, at most the cutoff."""
     for s in range(scores.shape[0]):
