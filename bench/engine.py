@@ -24,7 +24,6 @@ from bench.results import Figure
 from bench.timing import Spread, interleave
 from bench.workload import ENCODE, FLOAT, FLOOR, TOKENISE, Case, Workload, decode_name, encode_name
 from llmzip.archive import CompressOptions, load_codec
-from llmzip.errors import LlmzipError
 
 DEFAULT_TEXT = results.ROOT / "llmzip" / "format" / "SPEC.md"
 # Six windows of the default sizes, 1,024 tokens with an overlap of 256: as many for each of 2, 3 or 6 cores.
@@ -38,13 +37,7 @@ Seconds = Mapping[str, Sequence[float]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = _parse(arguments)
-    try:
-        figures = list(_measure(chosen))
-    except LlmzipError as error:
-        print(f"engine: {error}", file=sys.stderr)
-        return 1
-    results.append("engine", figures, chosen.results)
-    return 0
+    return results.record("engine", lambda: _measure(chosen), chosen.results)
 
 
 def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:

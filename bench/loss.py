@@ -21,20 +21,14 @@ from bench.results import Figure
 from llmzip.archive import GROUP_SIZE, CompressOptions, load_codec
 from llmzip.chunking import split
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size
-from llmzip.errors import ExactnessError, LlmzipError
+from llmzip.errors import ExactnessError
 from llmzip.lanes import LaneDecoder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 after an error, which is one line."""
     chosen = _parse(arguments)
-    try:
-        figures = list(_measure(chosen))
-    except LlmzipError as error:
-        print(f"loss: {error}", file=sys.stderr)
-        return 1
-    results.append("loss", figures, chosen.results)
-    return 0
+    return results.record("loss", lambda: _measure(chosen), chosen.results)
 
 
 def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:

@@ -28,7 +28,7 @@ from bench.selection import budgets_of, describe, with_selection
 from bench.timing import Spread, interleave
 from llmzip.archive import CompressOptions, load_codec
 from llmzip.codec import Codec, Tokens, Windowing
-from llmzip.errors import ConfigError, ExactnessError, LlmzipError
+from llmzip.errors import ConfigError, ExactnessError
 from llmzip.exact.backend import Backend, Cache, Floats
 from llmzip.exact.cpu import SelectiveCpuCache
 from llmzip.exact.spec import MAX_CUTOFF, SELECTION_STEPS
@@ -49,13 +49,7 @@ _FORGOTTEN = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = _parse(arguments)
-    try:
-        figures = _measure(chosen)
-    except LlmzipError as error:
-        print(f"pruned_cache: {error}", file=sys.stderr)
-        return 1
-    results.append("pruned_cache", figures, chosen.results)
-    return 0
+    return results.record("pruned_cache", lambda: _measure(chosen), chosen.results)
 
 
 def variants(

@@ -13,13 +13,14 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from bench.timing import Spread
+from llmzip.errors import LlmzipError
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results.csv"
@@ -69,6 +70,17 @@ def append(bench: str, figures: Iterable[Figure], path: Path = RESULTS) -> None:
         if is_new:
             writer.writerow(COLUMNS)
         writer.writerows(_row(bench, figure) for figure in figures)
+
+
+def record(bench: str, measure: Callable[[], Iterable[Figure]], path: Path) -> int:
+    """Measure and append: the exit status of a benchmark. An error is one line, and then nothing is appended."""
+    try:
+        figures = list(measure())
+    except LlmzipError as error:
+        print(f"{bench}: {error}", file=sys.stderr)
+        return 1
+    append(bench, figures, path)
+    return 0
 
 
 def _check_header(path: Path) -> None:

@@ -31,7 +31,7 @@ from llmzip.archive import (
 from llmzip.chunking import split
 from llmzip.codec import Codec, Windowing
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size, default_overlap, default_window
-from llmzip.errors import ConfigError, ExactnessError, LlmzipError
+from llmzip.errors import ConfigError, ExactnessError
 from llmzip.exact.spec import ModelSpec
 from llmzip.format import FrameWriter, Header, Method, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE
@@ -84,13 +84,7 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = _parse(arguments)
-    try:
-        figures = _measure(chosen)
-    except LlmzipError as error:
-        print(f"tradeoff: {error}", file=sys.stderr)
-        return 1
-    results.append("tradeoff", figures, chosen.results)
-    return 0
+    return results.record("tradeoff", lambda: _measure(chosen), chosen.results)
 
 
 class Coding:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import results
 from bench.results import COLUMNS, Figure
+from llmzip.errors import ExactnessError
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +66,23 @@ def test_device_names_cores_and_instructions() -> None:
     """A row tells on how many cores it was measured, and with which inner loop."""
     assert results.device().split(", ")[-2] == f"{results.n_cores()} cores"
     assert results.device().split(", ")[-1] in ("avx512", "avx2", "generic")
+
+
+def test_figures_of_a_benchmark_are_recorded(tmp_path: Path) -> None:
+    """All of them under its name, with the exit status of success."""
+    path = tmp_path / "results.csv"
+    assert results.record("loss", lambda: [Figure("a", "size", 12, "bytes")], path) == 0
+    assert [row["bench"] for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())] == ["loss"]
+
+
+def test_benchmark_that_fails_half_way_records_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line tells why, and the exit status is 1."""
+
+    def _measure() -> Iterator[Figure]:
+        yield Figure("a", "size", 12, "bytes")
+        raise ExactnessError("expected 12, found 13")
+
+    path = tmp_path / "results.csv"
+    assert results.record("loss", _measure, path) == 1
+    assert capsys.readouterr().err == "loss: expected 12, found 13\n"
+    assert not path.exists()

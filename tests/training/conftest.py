@@ -1,12 +1,18 @@
-"""A corpus and a run that take a second."""
+# ruff: noqa: TID253
+"""A corpus and a run that take a second, and models that differ everywhere from a new one."""
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+import torch
 import zstandard
+
+from llmzip_training.model import LanguageModel, ModelConfig
 
 WriteShard = Callable[[str, Iterable[str]], Path]
 
@@ -92,3 +98,34 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return _write
+
+
+@pytest.fixture
+def wait_for_step() -> Callable[[Path, int, subprocess.Popen[bytes]], None]:
+    """Wait until the metrics of a run have that many lines."""
+
+    def _wait(out: Path, n_lines: int, process: subprocess.Popen[bytes]) -> None:
+        path = out / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if path.exists() and path.read_text().count("\n") >= n_lines:
+                return
+            time.sleep(0.005)
+        raise AssertionError(f"process ended with {process.poll()} before line {n_lines} of {path}")
+
+    return _wait
+
+
+@pytest.fixture
+def random_model() -> Callable[[ModelConfig], LanguageModel]:
+    """A model with no tensor at its initial zeros."""
+
+    def _make(config: ModelConfig) -> LanguageModel:
+        torch.manual_seed(0)
+        model = LanguageModel(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        return model
+
+    return _make

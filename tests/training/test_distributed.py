@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from safetensors.torch import load_file
 
 from llmzip_training.distributed import ALONE, local_device
 from llmzip_training.train import Job, train_language_model
+
+WaitForStep = Callable[[Path, int, subprocess.Popen[bytes]], None]
 
 TRAIN = ["-m", "llmzip_training.train"]
 
@@ -92,7 +93,7 @@ def _train_with_two(run_file: Path, data: Path, out: Path, cache: Path) -> subpr
 
 
 def test_killed_process_does_not_leave_the_other_waiting(
-    shards: Path, write_run: Callable[..., Path], tmp_path: Path, port: int
+    shards: Path, write_run: Callable[..., Path], wait_for_step: WaitForStep, tmp_path: Path, port: int
 ) -> None:
     """Rank 0 ends with one line and the code of a missing backend, long before any timeout."""
     run_file = write_run(schedule="steps = 1000000\nlog_every = 1\nmeasure_every = 1000000")
@@ -117,7 +118,7 @@ def test_killed_process_does_not_leave_the_other_waiting(
         for rank in (0, 1)
     ]
     try:
-        _wait_for_step(tmp_path / "out", 5, processes[0])
+        wait_for_step(tmp_path / "out", 5, processes[0])
         processes[1].send_signal(signal.SIGKILL)
         _, errors = processes[0].communicate(timeout=60)
     finally:
@@ -168,14 +169,3 @@ def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its number on the machine; a named device is taken as it is."""
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert [local_device(device) for device in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
-
-
-def _wait_for_step(out: Path, step: int, process: subprocess.Popen[bytes]) -> None:
-    """Until the metrics have a line of that step or a later one."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        path = out / "metrics.jsonl"
-        if path.exists() and path.read_text().count("\n") >= step:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"process ended with {process.poll()} before step {step}")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from llmzip_training.export import export_model
 from llmzip_training.load import find_tokenizer, load_model
 from llmzip_training.model import LanguageModel, ModelConfig
 
+RandomModel = Callable[[ModelConfig], LanguageModel]
+
 SELECTIVE = ModelConfig(
     40, 32, 2, 3, 3, 48, 24, mlp="plain", activation="relu2", attention="selective", protect_first=False,
     mask_self=True, ngram_tables=2, ngram_rows=16, rotary_base=500.0, norm_eps=1e-4, head_width=10,
@@ -22,18 +25,8 @@ LLAMA = ModelConfig(40, 32, 2, 4, 2, 48, 24, rotary_base=500.0, norm_eps=1e-4)
 IDS = torch.tensor([[1, 5, 39, 2, 2, 7]])
 
 
-def random_model(config: ModelConfig) -> LanguageModel:
-    """A model with no tensor at its initial zeros."""
-    torch.manual_seed(0)
-    model = LanguageModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
 @pytest.mark.parametrize("config", [SELECTIVE, LLAMA])
-def test_exported_model_loads_as_it_was(config: ModelConfig, tmp_path: Path) -> None:
+def test_exported_model_loads_as_it_was(config: ModelConfig, random_model: RandomModel, tmp_path: Path) -> None:
     """Configuration and logits, from its folder and from that of its run."""
     model = random_model(config)
     export_model(model, "{}", tmp_path / "hf")
@@ -45,7 +38,7 @@ def test_exported_model_loads_as_it_was(config: ModelConfig, tmp_path: Path) -> 
         assert find_tokenizer(path) == tmp_path / "hf" / "tokenizer.json"
 
 
-def test_checkpoint_loads_as_it_was(tmp_path: Path) -> None:
+def test_checkpoint_loads_as_it_was(random_model: RandomModel, tmp_path: Path) -> None:
     """By its own path, and by the folder of its run, which gives the newest."""
     old, new = random_model(replace(SELECTIVE, vocab_size=50)), random_model(SELECTIVE)
     for step, model in ((10, old), (20, new)):
@@ -75,7 +68,9 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         ({"llmzip": asdict(replace(SELECTIVE, n_layers=3))}, "expected the tensors .*layers.2"),
     ],
 )
-def test_model_that_is_none_of_ours_is_refused(config: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_model_that_is_none_of_ours_is_refused(
+    config: dict[str, object], message: str, random_model: RandomModel, tmp_path: Path
+) -> None:
     """Another kind, another field, or another shape than the tensors have."""
     export_model(random_model(SELECTIVE), "{}", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -84,7 +79,7 @@ def test_model_that_is_none_of_ours_is_refused(config: dict[str, object], messag
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"llmzip": 3}', b'{"model_type": "llama"}'])
-def test_damaged_configuration_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_damaged_configuration_is_refused(content: bytes, random_model: RandomModel, tmp_path: Path) -> None:
     """By the name of its file."""
     export_model(random_model(SELECTIVE), "{}", tmp_path)
     (tmp_path / "config.json").write_bytes(content)
@@ -92,7 +87,7 @@ def test_damaged_configuration_is_refused(content: bytes, tmp_path: Path) -> Non
         load_model(tmp_path)
 
 
-def test_value_of_another_type_is_refused(tmp_path: Path) -> None:
+def test_value_of_another_type_is_refused(random_model: RandomModel, tmp_path: Path) -> None:
     """It is not found out by what fails later."""
     export_model(random_model(SELECTIVE), "{}", tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"llmzip": {**asdict(SELECTIVE), "width": "32"}}))
@@ -100,7 +95,7 @@ def test_value_of_another_type_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+def test_damaged_weights_are_refused(random_model: RandomModel, tmp_path: Path) -> None:
     """A cut file."""
     export_model(random_model(SELECTIVE), "{}", tmp_path)
     content = (tmp_path / "model.safetensors").read_bytes()

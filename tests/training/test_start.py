@@ -1,6 +1,7 @@
 # ruff: noqa: TID253
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +18,17 @@ from llmzip_training.run_file import RunConfig, ScheduleConfig, StageConfig
 from llmzip_training.start import StartConfig, starting_weights
 from llmzip_training.trainer import Trainer
 
+RandomModel = Callable[[ModelConfig], LanguageModel]
+
 PLAIN = ModelConfig(40, 32, 2, 3, 3, 48, context=24, head_width=8)
 LARGER = replace(PLAIN, n_heads=4, n_kv_heads=4, attention="selective", context=32)
 IDS = torch.tensor([[1, 5, 39, 2, 2, 7]])
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> LanguageModel:
-    """A plain model with no tensor at its initial zeros, exported to `old`."""
-    torch.manual_seed(0)
-    model = LanguageModel(PLAIN)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+def old(random_model: RandomModel, tmp_path: Path) -> LanguageModel:
+    """A plain model, exported to `old`."""
+    model = random_model(PLAIN)
     export_model(model, "{}", tmp_path / "old")
     return model
 

@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from llmzip_training.tokenizer import train_tokenizer
 from llmzip_training.train import Job, prepare_folder, train_language_model
 
 WriteRun = Callable[..., Path]
+WaitForStep = Callable[[Path, int, subprocess.Popen[bytes]], None]
 
 
 def _train(run_file: Path, data: Path, out: Path, **more: object) -> bool:
@@ -65,7 +65,7 @@ def test_pause_exports_and_the_run_continues(shards: Path, write_run: WriteRun, 
 
 
 def test_killed_run_continues_to_the_same_weights_bit_for_bit(
-    shards: Path, write_run: WriteRun, tmp_path: Path
+    shards: Path, write_run: WriteRun, wait_for_step: WaitForStep, tmp_path: Path
 ) -> None:
     """A process killed at a random step, between checkpoints or while one is written, loses nothing but time."""
     run_file = write_run(schedule="steps = 400\nlog_every = 1\nmeasure_every = 150\nsave_every = 7")
@@ -88,7 +88,7 @@ def test_killed_run_continues_to_the_same_weights_bit_for_bit(
         stdout=subprocess.DEVNULL,
     )
     try:
-        _wait_for_step(out, killed_at, process)
+        wait_for_step(out, killed_at, process)
     finally:
         process.kill()
         process.wait()
@@ -179,14 +179,3 @@ def test_device_that_is_not_there_is_refused(shards: Path, write_run: WriteRun, 
     with pytest.raises(BackendError, match=f"device {device}: expected one that torch can use") as caught:
         train_language_model(Job(write_run(), shards, tmp_path / "out", device=device))
     assert "\n" not in str(caught.value)
-
-
-def _wait_for_step(out: Path, step: int, process: subprocess.Popen[bytes]) -> None:
-    """Until the metrics have a line of that step or a later one."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        path = out / "metrics.jsonl"
-        if path.exists() and path.read_text().count("\n") >= step:
-            return
-        time.sleep(0.005)
-    raise AssertionError(f"process ended with {process.poll()} before step {step}")
