@@ -96,7 +96,7 @@ class Codec:
         tokens = (np.arange(CANARY_TOKENS, dtype=np.int64) * 7919 % spec.vocab_size).astype(np.int32)
         tokens[0] = spec.bos_id
         cache = self.transformer.new_cache(1, CANARY_TOKENS)
-        weights = self.weights(self.transformer.hidden(cache, [Segment(0, 0, tokens)]))
+        weights, _ = self.predict(self.transformer.hidden(cache, [Segment(0, 0, tokens)]))
         return hashlib.sha256(weights.astype("<i4").tobytes()).digest()[:CANARY_SIZE]
 
     def encode(self, chunks: Sequence[Tokens], pool: ThreadPoolExecutor) -> Iterator[bytes]:
@@ -127,13 +127,10 @@ class Codec:
             hidden = hidden[max(0, n_context - first) :]
             target = window.start + max(first, n_context)
             for part in self.output_parts(hidden):
-                weights = self.weights(part)
+                weights, buckets = self.predict(part)
                 own = tokens[target : target + len(part)] // self.bucket_size
                 target += len(part)
-                yield (
-                    self.backend.bucket_frequencies(weights, self.bucket_size),
-                    self.backend.member_frequencies(weights, own.astype(np.int32), self.bucket_size),
-                )
+                yield buckets, self.backend.member_frequencies(weights, own.astype(np.int32), self.bucket_size)
 
     def output_parts(self, hidden: Floats) -> Iterator[Floats]:
         """Rows of `hidden` in parts whose logits lie in memory together."""
@@ -141,9 +138,9 @@ class Codec:
         for first in range(0, len(hidden), n_rows):
             yield hidden[first : first + n_rows]
 
-    def weights(self, hidden: Floats) -> NDArray[np.int32]:
-        """The engine's integer weights of all tokens, `[R, V]`."""
-        return self.backend.output_weights(self.transformer.logits(hidden))
+    def predict(self, hidden: Floats) -> tuple[NDArray[np.int32], Floats]:
+        """The engine's integer weights of all tokens, `[R, V]`, and the frequencies of their buckets, `[R, n]`."""
+        return self.transformer.predict(hidden, self.bucket_size)
 
     def _own_cache(self) -> Cache:
         """One lane for each thread, made when it is first needed."""

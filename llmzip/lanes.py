@@ -61,7 +61,7 @@ class Lanes:
         first = 0
         for part in self._codec.output_parts(hidden):
             some = lanes[first : first + len(part)]
-            self._accept(some, self._choose(some, self._codec.weights(part)))
+            self._accept(some, self._choose(some, *self._codec.predict(part)))
             first += len(part)
 
     def finished(self, lanes: Indices) -> Indices:
@@ -89,10 +89,10 @@ class Lanes:
         for first in range(0, len(tokens), BLOCK_ROWS):
             self._codec.transformer.hidden(self._cache, [Segment(lane, first, tokens[first : first + BLOCK_ROWS])])
 
-    def _choose(self, lanes: Indices, weights: NDArray[np.int32]) -> Indices:
-        """The tokens that the payloads say, given the model's weights `[R, V]`."""
+    def _choose(self, lanes: Indices, weights: NDArray[np.int32], frequencies: Floats) -> Indices:
+        """The tokens that the payloads say, given the model's weights `[R, V]` and the frequencies of buckets."""
         codec = self._codec
-        buckets = self._decode(lanes, codec.backend.bucket_frequencies(weights, codec.bucket_size))
+        buckets = self._decode(lanes, frequencies)
         n_buckets = -(-codec.artefact.spec.vocab_size // codec.bucket_size)
         inside = np.minimum(buckets, np.int32(n_buckets - 1))
         members = self._decode(lanes, codec.backend.member_frequencies(weights, inside, codec.bucket_size))

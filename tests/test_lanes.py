@@ -185,12 +185,12 @@ def test_a_token_that_no_encoder_writes_is_refused(
     codec = make_codec(kind, Windowing(16, 4))
     n = codec.bucket_size
     cache = codec.transformer.new_cache(1, 16)
-    weights = codec.weights(codec.transformer.hidden(cache, [Segment(0, 0, np.zeros(1, np.int32))]))
+    weights, buckets = codec.predict(codec.transformer.hidden(cache, [Segment(0, 0, np.zeros(1, np.int32))]))
     bucket = np.array([min(token // n, (VOCAB_SIZE - 1) // n)], dtype=np.int32)
     encoder = TokenEncoder(n)
     encoder.encode(
         np.array([token], dtype=np.int32),
-        codec.backend.bucket_frequencies(weights, n),
+        buckets,
         codec.backend.member_frequencies(weights, bucket, n),
     )
     lanes = Lanes(codec, 2)

@@ -22,8 +22,8 @@ from llmzip.exact.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 Segments = NDArray[np.int32]
-# All layers at once: the residual stream after them, of a cache, segments, positions and the stream before.
-RunLayers = Callable[[Any, Segments, NDArray[np.int32], Floats], Floats]
+# A whole model at once: rows after the last norm, of a cache, segments, tokens and positions.
+RunModel = Callable[[Any, Segments, NDArray[np.int32], NDArray[np.int32]], Floats]
 
 
 class Cache:
@@ -93,20 +93,37 @@ class Backend(Protocol):
         A segment at position 0 begins its lane anew; any other continues where the lane stands.
         """
 
-    def fuse_layers(
+    def fuse(
         self,
         spec: ModelSpec,
         matrices: Mapping[str, Any],
         vectors: Mapping[str, Floats],
         rotation: tuple[Floats, Floats] | None,
-    ) -> RunLayers | None:
-        """All layers in one call, where that is faster than the operations one by one; None where it is not."""
+        embedding: QuantisedMatrix,
+        ngrams: Any,
+    ) -> RunModel | None:
+        """A whole model in one call, where that is faster than the operations one by one; None where it is not.
 
-    def output_weights(self, logits: Floats) -> NDArray[np.int32]:
-        """Turn logits into integer weights."""
+        Args:
+            spec: of the model.
+            matrices: loaded; those of the layers are needed.
+            vectors: all.
+            rotation: cosines and sines of all positions, or None.
+            embedding: of the tokens, not loaded.
+            ngrams: loaded tables, or None.
+        """
 
-    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
-        """Share the coder's range among buckets, `[R, n]`."""
+    def predict(self, hidden: Floats, matrix: Any, bucket_size: int) -> tuple[NDArray[np.int32], Floats]:
+        """Of rows `[R, D]` after the last norm the integer weights of all tokens, and the shares of buckets.
+
+        Args:
+            hidden: rows.
+            matrix: loaded, `[V, D]`: what turns them into logits.
+            bucket_size: n tokens, SPEC.md, section 9.
+
+        Returns:
+            `output_weights` `[R, V]` of the logits; of the coder's range what each bucket has, `[R, n]`.
+        """
 
     def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
         """Share the coder's range among the tokens of one bucket a row, `[R, n]`."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.exact import cpu_attention, cpu_coding, cpu_products, cpu_rows, cpu_selection, tables
-from llmzip.exact.backend import Cache, Floats, RunLayers, Segments
-from llmzip.exact.cpu_layers import CpuLayers, HoldsAddresses, as_floats, cache_row, supports
+from llmzip.exact.backend import Cache, Floats, RunModel, Segments
+from llmzip.exact.cpu_fused import FusedModel, HoldsAddresses, as_floats, cache_row, hash_shift, supports
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import ModelSpec
@@ -129,7 +129,7 @@ class CpuBackend:
 
     def embed_runs(self, x: Floats, tables: LoadedTables, runs: NDArray[np.int64]) -> Floats:
         y = np.empty_like(x)
-        cpu_rows.embed_runs(x, tables.q, tables.scale, runs, 33 - tables.q.shape[1].bit_length(), y)
+        cpu_rows.embed_runs(x, tables.q, tables.scale, runs, hash_shift(tables.q.shape[1]), y)
         return y
 
     def quantise_rows(self, x: Floats, limit: int) -> Rows:
@@ -235,27 +235,26 @@ class CpuBackend:
         )
         return y
 
-    def fuse_layers(
+    def fuse(
         self,
         spec: ModelSpec,
         matrices: Mapping[str, PackedMatrix],
         vectors: Mapping[str, Floats],
         rotation: tuple[Floats, Floats] | None,
-    ) -> RunLayers | None:
+        embedding: QuantisedMatrix,
+        ngrams: LoadedTables | None,
+    ) -> RunModel | None:
         if not supports(spec):
             return None
         normal = tables.normal_table() if spec.activation == "gelu" else _NO_FLOATS
-        return CpuLayers(spec, matrices, vectors, rotation, _KINDS[spec.activation], normal)
+        return FusedModel(spec, matrices, vectors, rotation, embedding, ngrams, _KINDS[spec.activation], normal)
 
-    def output_weights(self, logits: Floats) -> NDArray[np.int32]:
-        weights = np.empty(logits.shape, dtype=np.int32)
-        cpu_coding.output_weights(logits, weights)
-        return weights
-
-    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
-        y = np.empty((len(weights), bucket_size), dtype=np.float32)
-        cpu_coding.bucket_frequencies(weights, bucket_size, y)
-        return y
+    def predict(self, hidden: Floats, matrix: PackedMatrix, bucket_size: int) -> tuple[NDArray[np.int32], Floats]:
+        weights = np.empty((len(hidden), matrix.n_columns), dtype=np.int32)
+        buckets = np.empty((len(hidden), bucket_size), dtype=np.float32)
+        packed = (matrix.packed, matrix.scale, matrix.bias)
+        cpu_coding.predict(hidden, np.float32(matrix.limit), matrix.wide, *packed, bucket_size, weights, buckets)
+        return weights, buckets
 
     def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
         y = np.empty((len(weights), bucket_size), dtype=np.float32)

@@ -1,12 +1,24 @@
-"""From logits to the frequencies that the entropy coder takes, compiled."""
+"""From a model's last rows to the frequencies that the entropy coder takes, compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from llmzip.exact import reference
-from llmzip.exact.cpu_products import compiled
-from llmzip.exact.cpu_rows import exp_weights, find_greatest
+from llmzip.exact.cpu_products import brief, compiled, linear
+from llmzip.exact.cpu_rows import exp_weights, find_greatest, quantise_rows
+
+
+@compiled
+def predict(x, limit, wide, packed, scale, bias, n, weights, buckets):  # type: ignore[no-untyped-def]
+    """Logits of rows x `[R, D]` by a matrix as for `linear`; their weights int32 `[R, V]` and `bucket_frequencies`."""
+    n_rows, n_terms = x.shape[0], 2 * packed.shape[1]
+    q, row_scale = np.empty((n_rows, n_terms), np.int16), np.empty(n_rows, np.float32)
+    quantise_rows(x, limit, q, row_scale)
+    logits = np.empty(weights.shape, np.float32)
+    linear(q, row_scale, wide, packed, scale, bias, np.empty((0, 0), np.float32), logits)
+    output_weights(logits, weights)
+    bucket_frequencies(weights, n, buckets)
 
 
 @compiled
@@ -64,7 +76,7 @@ def _sum(weights):  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled
+@brief
 def member_frequencies(weights, buckets, n, y):  # type: ignore[no-untyped-def]
     """Frequencies of the tokens of one bucket a row; y float32 `[R, n]`, zeros past the vocabulary."""
     vocab_size = weights.shape[1]

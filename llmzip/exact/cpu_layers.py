@@ -1,15 +1,12 @@
-"""All layers of a transformer in one compiled call, for the CPU backend.
+"""A transformer from its tokens to its last norm in one compiled call.
 
-The operations are those of the other modules `cpu_*` in the order of `Transformer`, which remains the definition;
-this saves the interpreter some eighty calls a step, and threads as many handovers of its lock. Weights and caches
-come as addresses in tables of integers, a row for each layer, so that one compilation serves every depth.
-
-Left to `Transformer`: norms of queries and keys, norms after a block, and local layers.
+The operations are those of the other modules `cpu_*` in the order of `Transformer`, which remains the definition.
+Weights and caches come as addresses in tables of integers, a row for each layer, so that one compilation serves
+every depth; `cpu_fused` makes the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numba
@@ -17,35 +14,39 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-from llmzip.exact.backend import Floats, Segments
 from llmzip.exact.cpu_attention import attention, write_keys, write_values
 from llmzip.exact.cpu_products import compiled, linear
-from llmzip.exact.cpu_rows import activate_rows, norm_rows, quantise_rows, rotate
+from llmzip.exact.cpu_rows import activate_rows, embed, embed_runs, find_runs, norm, norm_rows, quantise_rows, rotate
 from llmzip.exact.cpu_selection import selective_attention
 from llmzip.exact.matrix import ONE_LIMB
 from llmzip.exact.products import COLUMNS
-from llmzip.exact.spec import ModelSpec
 
 # The columns of a row of weights. For each matrix seven numbers: addresses of packed columns, scales and bias,
 # columns, pairs of terms, limit, wide; then the addresses of weight and bias of two norms.
-_PARTS = ("q", "k", "v", "o", "gate", "up", "down")
-_NORMS = ("attention_norm", "mlp_norm")
+PARTS = ("q", "k", "v", "o", "gate", "up", "down")
+NORMS = ("attention_norm", "mlp_norm")
 _Q, _K, _V, _O, _GATE, _UP, _DOWN = range(0, 49, 7)
 _SCALE, _BIAS, _N_COLUMNS, _N_PAIRS, _LIMIT, _WIDE = range(1, 7)
 _ATTENTION_NORM, _MLP_NORM = 49, 51
-# And those of a row of a cache, whose F, positions and slots in use are selective attention's.
-_KEYS, _KEY_SCALE, _VALUES, _VALUE_SCALE, _FORGOTTEN, _PLACES, _USED, _N_SLOTS, _N_PADDED = range(9)
+# Those of a row of a cache, whose F, positions and slots in use are selective attention's.
+_KEYS, _KEY_SCALE, _VALUES, _VALUE_SCALE, _FORGOTTEN, _PLACES, _USED, N_SLOTS, _N_PADDED = range(9)
+# And what stands before and after the layers. Of the embedding and of the n-gram tables the addresses of integers and
+# scales, and the rows; how many tables, and how far hashes are shifted; address and rows of learned positions;
+# addresses of weight and bias of the last norm.
+_EMBED, _TABLES, _N_TABLES, _HASH_SHIFT, _LEARNED, _FINAL_NORM = 0, 3, 6, 7, 8, 10
+_N_ROWS = 2
 
-
-# Part of `run_layers`, compiled with it and not for itself as well.
+# Part of `run_model`, compiled with it and not for itself as well.
 _inlined = numba.njit(inline="always", error_model="numpy")
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """What is the same in all layers."""
 
+    width: int
+    bos_id: int
+    embedding_scale: np.float32
     n_heads: int
     n_kv_heads: int
     head_width: int
@@ -58,123 +59,12 @@ class _Shape(NamedTuple):
     attention_scale: np.float32
 
 
-class _Rules(NamedTuple):
+class Rules(NamedTuple):
     """Of selective attention."""
 
     cutoff: int
     protect_first: bool
     mask_self: bool
-
-
-def supports(spec: ModelSpec) -> bool:
-    """Whether the layers of `spec` can run here."""
-    return not (spec.qk_norm or spec.sandwich_norms or spec.local_layers)
-
-
-class HoldsAddresses:
-    """Refuses to be copied or pickled: the addresses of a copy would still be those of the first one's arrays."""
-
-    def __reduce_ex__(self, protocol: object) -> Any:
-        raise TypeError(f"{type(self).__name__} holds addresses of its arrays: make a new one instead of a copy")
-
-
-class CpuLayers(HoldsAddresses):
-    """The layers of one model.
-
-    Args:
-        spec: the transformer; `supports` must hold.
-        matrices: packed, by name.
-        vectors: by name.
-        rotation: cosines and sines of all positions, or None.
-        activation: its number in `cpu_rows`.
-        normal: table of the normal distribution function, or empty.
-    """
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        matrices: Mapping[str, Any],
-        vectors: Mapping[str, Floats],
-        rotation: tuple[Floats, Floats] | None,
-        activation: int,
-        normal: Floats,
-    ) -> None:
-        # Addresses do not keep arrays alive, and say nothing of their layout.
-        self._matrices = dict(matrices)
-        self._norms = {name: as_floats(vectors[name]) for name in _norm_names(spec)}
-        rows = [_weight_row(spec, f"layers.{layer}.", matrices, self._norms) for layer in range(spec.n_layers)]
-        self._weights = np.array(rows, dtype=np.int64)
-        self._cos, self._sin = rotation or (np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32))
-        self._normal = normal
-        self._shape = _shape(spec, activation)
-        # Of a type of its own where there is none, so that only one kind of attention is compiled.
-        chosen = spec.selection
-        self._selection = chosen and _Rules(chosen.cutoff, chosen.protect_first, chosen.mask_self)
-
-    def __call__(self, cache: Any, segments: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
-        """The residual stream `[R, D]` after all layers, by the addresses that the cache has of itself."""
-        y: Floats = run_layers(
-            self._shape,
-            self._selection,
-            self._weights,
-            cache.addresses,
-            cache.n_lanes,
-            self._normal,
-            self._cos,
-            self._sin,
-            segments,
-            positions,
-            x,
-        )
-        return y
-
-
-def as_floats(array: NDArray[Any]) -> Floats:
-    """The array as code reads it that has its address alone: float32, element after element, aligned."""
-    return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
-
-
-def cache_row(arrays: tuple[NDArray[Any], ...], n_slots: int) -> list[int]:
-    """A row of a cache's table: keys, scales, values, scales, and under selection F, positions, slots in use."""
-    addresses = [array.ctypes.data for array in arrays]
-    return addresses + [0] * (_N_SLOTS - len(addresses)) + [n_slots, arrays[1].shape[2]]
-
-
-def _shape(spec: ModelSpec, activation: int) -> _Shape:
-    return _Shape(
-        spec.n_heads,
-        spec.n_kv_heads,
-        spec.head_width,
-        spec.ff_width,
-        spec.mlp == "gated",
-        spec.norm == "layer",
-        spec.parallel_residual,
-        activation,
-        np.float32(spec.norm_eps),
-        np.float32(spec.attention_scale),
-    )
-
-
-def _norm_names(spec: ModelSpec) -> list[str]:
-    names = [f"layers.{layer}.{norm}" for layer in range(spec.n_layers) for norm in _NORMS]
-    return names + [f"{name}.bias" for name in names] * (spec.norm == "layer")
-
-
-def _weight_row(spec: ModelSpec, prefix: str, matrices: Mapping[str, Any], norms: Mapping[str, Floats]) -> list[int]:
-    row: list[int] = []
-    for part in _PARTS:
-        absent = part == "gate" and spec.mlp == "plain"
-        row += [0] * 7 if absent else _matrix_numbers(matrices[prefix + part])
-    for name in _NORMS:
-        bias = norms[f"{prefix}{name}.bias"].ctypes.data if spec.norm == "layer" else 0
-        row += [norms[prefix + name].ctypes.data, bias]
-    return row
-
-
-def _matrix_numbers(matrix: Any) -> list[int]:
-    bias = matrix.bias.ctypes.data if len(matrix.bias) else 0
-    addresses = [matrix.packed.ctypes.data, matrix.scale.ctypes.data, bias]
-    return [*addresses, matrix.n_columns, matrix.packed.shape[1], matrix.limit, int(matrix.wide)]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -188,14 +78,42 @@ def _pointer(_typing_context: Any, address: Any) -> Any:
 
 
 @compiled
-def run_layers(  # type: ignore[no-untyped-def]
-    shape, rules, weights, caches, n_lanes, normal, cos, sin, segments, positions, x
+def run_model(  # type: ignore[no-untyped-def]
+    shape, rules, ends, weights, caches, lane_tokens, normal, cos, sin, segments, tokens, positions
 ):
-    """The residual stream `[R, D]` after all layers; a row of `weights` and of `caches` each."""
+    """Rows `[R, D]` after the last norm; a row of `weights` and of `caches` for each layer.
+
+    lane_tokens: those of a cache, int32 `[lanes, S]`; segments int32 `[n, 4]`; tokens and positions int32 `[R]`.
+    """
+    x = _embed(shape, ends, lane_tokens, segments, tokens, positions)
     for layer in range(weights.shape[0]):
         w = weights[layer]
+        n_lanes = lane_tokens.shape[0]
         between = _attention_block(shape, rules, w, caches[layer], n_lanes, cos, sin, segments, positions, x)
         x = _mlp_block(shape, w, normal, x if shape.parallel else between, between)
+    y = np.empty_like(x)
+    weight = _floats(ends[_FINAL_NORM], shape.width)
+    bias = _floats(ends[_FINAL_NORM + 1], shape.width if shape.layer_norm else 0)
+    norm(x, weight, bias, shape.eps, shape.layer_norm, y)
+    return y
+
+
+@_inlined
+def _embed(shape, ends, lane_tokens, segments, tokens, positions):  # type: ignore[no-untyped-def]
+    """The residual stream before the first layer."""
+    n_rows, width, n_tokens = tokens.shape[0], shape.width, ends[_EMBED + _N_ROWS]
+    q = carray(_pointer(ends[_EMBED]), (n_tokens, width), np.int8)
+    scale = _floats(ends[_EMBED + _SCALE], n_tokens)
+    learned = carray(_pointer(ends[_LEARNED]), (ends[_LEARNED + 1], width), np.float32)
+    x = np.empty((n_rows, width), np.float32)
+    embed(tokens, positions, q, scale, shape.embedding_scale, learned, x)
+    n_tables, table_rows = ends[_N_TABLES], ends[_TABLES + _N_ROWS]
+    if n_tables:
+        table_q = carray(_pointer(ends[_TABLES]), (n_tables, table_rows, width // n_tables), np.int8)
+        table_scale = carray(_pointer(ends[_TABLES + _SCALE]), (n_tables, table_rows), np.float32)
+        runs = np.empty((n_rows, n_tables + 1), np.int64)
+        find_runs(lane_tokens, segments, tokens, shape.bos_id, runs)
+        embed_runs(x, table_q, table_scale, runs, ends[_HASH_SHIFT], x)
     return x
 
 
@@ -263,7 +181,7 @@ def _attend(shape, rules, cache, n_lanes, segments, q, k, v):  # type: ignore[no
         used = carray(_pointer(cache[_USED]), (n_lanes,), np.int32)
         selective_attention(
             queries, query_scale, k, v, segments, keys, key_scale, values, value_scale, forgotten, places, used,
-            cache[_N_SLOTS], np.int32(rules.cutoff), rules.protect_first, rules.mask_self, y,
+            cache[N_SLOTS], np.int32(rules.cutoff), rules.protect_first, rules.mask_self, y,
         )  # fmt: skip
     else:
         write_keys(k, segments, keys, key_scale)

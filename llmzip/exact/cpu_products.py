@@ -16,6 +16,8 @@ from llmzip.exact.products import COLUMNS, MAX_ROWS, product_tile, scaled_tile
 _TERMS_IN_INT32 = 2048
 
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+# For calls of some microseconds, which keep the lock: a thread that lets it go waits longer than that to have it back.
+brief = numba.njit(cache=True, error_model="numpy")
 
 _tile_1, _tile_2, _tile_3 = product_tile(1), product_tile(2), product_tile(3)
 _tile_4, _tile_6 = product_tile(4), product_tile(6)

@@ -54,6 +54,29 @@ def quantise_rows(x, limit, q, scale):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def embed(tokens, positions, q, scale, factor, learned, y):  # type: ignore[no-untyped-def]
+    """Embeddings of tokens, int8 `[V, D]` with scales, times `factor`, plus learned positions `[S, D]` unless empty."""
+    for i in range(tokens.shape[0]):
+        token = tokens[i]
+        for j in range(y.shape[1]):
+            y[i, j] = (np.float32(q[token, j]) * scale[token]) * factor
+        if learned.shape[0]:
+            for j in range(y.shape[1]):
+                y[i, j] += learned[positions[i], j]
+
+
+@compiled
+def find_runs(lane_tokens, segments, tokens, bos_id, runs):  # type: ignore[no-untyped-def]
+    """Keep tokens int32 `[R]` at their lanes' positions; the runs that end in them, `[R, n]`, the last token first."""
+    for lane, row, n_rows, position in segments:
+        for i in range(n_rows):
+            lane_tokens[lane, position + i] = tokens[row + i]
+            for back in range(runs.shape[1]):
+                place = position + i - back
+                runs[row + i, back] = lane_tokens[lane, place] if place >= 0 else bos_id
+
+
+@compiled
 def embed_runs(x, q, scale, runs, shift, y):  # type: ignore[no-untyped-def]
     """Add to each row of x `[R, D]` what tables q int8 `[T, rows, D / T]` hold for its runs int64 `[R, T + 1]`."""
     n_tables, _, width = q.shape

@@ -139,14 +139,12 @@ class ReferenceBackend:
                 y[row + i] = _attend_selectively(cache, layer, lane, first + i, q[row + i], scale)
         return y
 
-    def fuse_layers(self, *_model: object) -> None:
+    def fuse(self, *_model: object) -> None:
         return None
 
-    def output_weights(self, logits: Floats) -> NDArray[np.int32]:
-        return reference.output_weights(logits)
-
-    def bucket_frequencies(self, weights: NDArray[np.int32], bucket_size: int) -> Floats:
-        return reference.frequencies(_buckets(weights, bucket_size).sum(axis=2)).astype(np.float32)
+    def predict(self, hidden: Floats, matrix: QuantisedMatrix, bucket_size: int) -> tuple[NDArray[np.int32], Floats]:
+        weights = reference.output_weights(self.linear(self.quantise_rows(hidden, matrix.limit), matrix))
+        return weights, reference.frequencies(_buckets(weights, bucket_size).sum(axis=2)).astype(np.float32)
 
     def member_frequencies(self, weights: NDArray[np.int32], buckets: NDArray[np.int32], bucket_size: int) -> Floats:
         chosen = _buckets(weights, bucket_size)[np.arange(len(weights)), buckets]

@@ -44,7 +44,7 @@ class Transformer:
     Attributes:
         spec: its shape.
         backend: what computes.
-        fused: all layers in one call, where the backend has that; None for operation by operation.
+        fused: the whole model in one call, where the backend has that; None for operation by operation.
     """
 
     def __init__(self, spec: ModelSpec, parameters: Parameters, backend: Backend) -> None:
@@ -57,6 +57,8 @@ class Transformer:
             for name, matrix in parameters.matrices.items()
             if (name != "embed" or spec.tied_head) and not name.startswith("ngram")
         }
+        self._head = self._matrices["embed" if spec.tied_head else "head"]
+        self._ngrams = None
         if spec.ngrams:
             names = [f"ngram{i + 2}" for i in range(spec.ngrams.tables)]
             self._ngrams = backend.load_tables([parameters.matrices[name] for name in names])
@@ -66,7 +68,8 @@ class Transformer:
             for local in (False, True)
             if spec.rotary_width
         }
-        self.fused = backend.fuse_layers(spec, self._matrices, self._vectors, self._rotations.get(False))
+        rotation = self._rotations.get(False)
+        self.fused = backend.fuse(spec, self._matrices, self._vectors, rotation, self._embedding, self._ngrams)
 
     def new_cache(self, n_lanes: int, capacity: int) -> Cache:
         """An empty cache for `n_lanes` lanes of at most `capacity` positions."""
@@ -107,17 +110,23 @@ class Transformer:
         if (ends > cache.capacity).any():
             raise ValueError(f"lanes {lanes}: expected at most {cache.capacity} positions, found {ends}")
         cache.lengths[lanes] = ends
+        if self.fused:
+            return self.fused(cache, index, tokens, positions)
         x = self._embed(tokens, positions)
         if self.spec.ngrams:
             runs = self._runs(cache, np.repeat(lanes, index[:, 2]), tokens, positions)
             x = self.backend.embed_runs(x, self._ngrams, runs)
-        return self._norm(self._layers(cache, index, positions, x), "final_norm")
+        for layer in range(self.spec.n_layers):
+            x = self._block(cache, layer, index, positions, x)
+        return self._norm(x, "final_norm")
+
+    def predict(self, hidden: Floats, bucket_size: int) -> tuple[NDArray[np.int32], Floats]:
+        """Of rows of `hidden`, the weights of all tokens, int32 `[R, V]`, and frequencies of buckets `[R, n]`."""
+        return self.backend.predict(hidden, self._head, bucket_size)
 
     def logits(self, hidden: Floats) -> Floats:
         """Logits of rows of `hidden`, float32 `[R, V]`."""
-        name = "embed" if self.spec.tied_head else "head"
-        matrix = self._matrices[name]
-        return self.backend.linear(self.backend.quantise_rows(hidden, matrix.limit), matrix)
+        return self.backend.linear(self.backend.quantise_rows(hidden, self._head.limit), self._head)
 
     def _embed(self, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
         """Source: ARITHMETIC.md, section 6.1."""
@@ -138,13 +147,6 @@ class Transformer:
         runs: NDArray[np.int64] = cache.tokens[lanes[:, None], np.maximum(back, 0)].astype(np.int64)
         runs[back < 0] = self.spec.bos_id
         return runs
-
-    def _layers(self, cache: Cache, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
-        if self.fused:
-            return self.fused(cache, index, positions, x)
-        for layer in range(self.spec.n_layers):
-            x = self._block(cache, layer, index, positions, x)
-        return x
 
     def _block(self, cache: Cache, layer: int, index: Segments, positions: NDArray[np.int32], x: Floats) -> Floats:
         prefix = f"layers.{layer}."

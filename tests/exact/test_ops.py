@@ -243,17 +243,19 @@ def test_selective_attention_over_the_longest_window(cutoff: int, budget: int, m
 
 
 @pytest.mark.parametrize("V", [1, 2, 3, 16, 17, 99, 100, 101, 1000])
-def test_output_weights_and_frequencies(V: int) -> None:
-    """Weights, bucket shares and member shares, for every bucket."""
+@pytest.mark.parametrize("peak", [0, 60])
+def test_weights_and_frequencies(V: int, peak: float) -> None:
+    """Weights, bucket shares and member shares, for every bucket; all weights equal in the row of zeros, or but one."""
     n = int(np.ceil(np.sqrt(V)))
-    logits = _rows(7, V)
-    logits[0] = 3.5
-    logits[6, V // 2] = 60
-    weights = REFERENCE.output_weights(logits)
-    assert _same(CPU.output_weights(logits), weights)
+    hidden, bias = _rows(7, 21), np.zeros(V, np.float32)
+    hidden[0], bias[V // 2] = 0, peak
+    matrix = QuantisedMatrix(*quantise_matrix(_rows(V, 21, 1)), bias, TWO_LIMBS)
+    weights, shares = REFERENCE.predict(hidden, matrix, n)
+    found, found_shares = CPU.predict(hidden, CPU.load(matrix), n)
+    assert _same(found, weights)
+    assert _same(found_shares, shares)
     assert weights.min() >= 1
-    shares = REFERENCE.bucket_frequencies(weights, n)
-    assert _same(CPU.bucket_frequencies(weights, n), shares)
+    assert len(set(weights[0])) == min(V, 1 + (peak > 0))
     assert (shares.sum(axis=1, dtype=np.int64) == 2**24 - n).all()
     for bucket in range(-(-V // n)):
         buckets = np.full(7, bucket, np.int32)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmzip.exact import tables
 from llmzip.exact.backend import Backend
 from llmzip.exact.cpu import CpuBackend
-from llmzip.exact.cpu_layers import supports
+from llmzip.exact.cpu_fused import supports
 from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix
 from llmzip.exact.reference_backend import ReferenceBackend
 from llmzip.exact.spec import ModelSpec
@@ -23,7 +23,7 @@ from llmzip.exact.transformer import Parameters, Segment, Transformer
 
 
 class _OneByOne(CpuBackend):
-    def fuse_layers(self, *_model: object) -> None:
+    def fuse(self, *_model: object) -> None:
         return None
 
 
