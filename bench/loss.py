@@ -10,10 +10,10 @@ import argparse
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import results
+from bench.coding import Coding
 from bench.contenders import model_reference
 from bench.engine import DEFAULT_TEXT
 from bench.float_model import FloatModel
@@ -21,8 +21,6 @@ from bench.results import Figure
 from llmzip.archive import GROUP_SIZE, CompressOptions, load_codec
 from llmzip.chunking import split
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size
-from llmzip.errors import ExactnessError
-from llmzip.lanes import LaneDecoder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,19 +35,13 @@ def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
     raw = chosen.text.read_bytes()[: chosen.bytes]
     spec, window = codec.artefact.spec, codec.windowing.window
     chunks = list(split(io.BytesIO(raw), default_chunk_size(spec, window, min(len(raw), GROUP_SIZE))))
-    tokens = codec.tokenise(chunks)
-    with ThreadPoolExecutor(options.n_threads) as pool:
-        payloads = list(codec.encode(tokens, pool))
-    decoder = LaneDecoder(codec, DEFAULT_LANES, options.n_threads)
-    decoded = [decoder.submit(payload, len(chunk)) for payload, chunk in zip(payloads, chunks, strict=True)]
-    if [future.result() for future in decoded] != chunks:
-        raise ExactnessError("loss: decoded bytes differ from the text")
-    decoder.close()
-    exact = 8 * sum(map(len, payloads)) / len(raw)
+    coding = Coding.of_bytes(codec, chunks, DEFAULT_LANES, options.n_threads)
+    coding.decode()
+    exact = coding.n_bits / len(raw)
     model = FloatModel(codec.artefact.spec, chosen.float, options.n_threads)
-    ideal = model.cost_bits(tokens, codec.windowing) / len(raw)
+    ideal = model.cost_bits(coding.chunks, codec.windowing) / len(raw)
     case = f"{chosen.model}, {chosen.text.name}, {len(raw)} bytes"
-    print(f"{case}: {sum(map(len, tokens)):,} tokens, {len(chunks)} chunks, {codec.windowing}; decoded and compared")
+    print(f"{case}: {coding.n_tokens:,} tokens, {len(chunks)} chunks, {codec.windowing}; decoded and compared")
     print(f"payloads                     {exact:.4f} bits per byte")
     print(f"float32 model, ideal coder   {ideal:.4f} bits per byte")
     print(f"payloads cost more by        {100 * (exact / ideal - 1):+.3f} %")

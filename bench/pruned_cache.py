@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,18 +21,18 @@ from typing import Any, cast
 import numpy as np
 
 from bench import results
+from bench.coding import Coding
 from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from bench.selection import budgets_of, describe, with_selection
 from bench.timing import Spread, interleave
 from llmzip.archive import CompressOptions, load_codec
 from llmzip.codec import Codec, Tokens, Windowing
-from llmzip.errors import ConfigError, ExactnessError
+from llmzip.errors import ConfigError
 from llmzip.exact.backend import Backend, Cache, Floats
 from llmzip.exact.cpu import SelectiveCpuCache
 from llmzip.exact.spec import MAX_CUTOFF, SELECTION_STEPS
 from llmzip.exact.transformer import Segment
-from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import Artefact
 
 UNPRUNED = "nothing dropped"
@@ -88,7 +87,7 @@ class AttentionClock:
         return y
 
 
-class Coding:
+class SettingCoding(Coding):
     """Chunks of tokens, one a lane, coded by one model under one selection; decoded and compared when it is made.
 
     Attributes:
@@ -96,65 +95,31 @@ class Coding:
     """
 
     def __init__(self, artefact: Artefact, windowing: Windowing, chunks: Sequence[Tokens], n_threads: int) -> None:
-        self._codec = Codec(artefact, windowing)
-        self._by_operations = Codec(artefact, windowing)
-        transformer = self._by_operations.transformer
-        self._clock = AttentionClock(transformer.backend)
-        transformer.backend, transformer.fused = cast("Backend", self._clock), None
-        self._chunks, self._n_threads = chunks, n_threads
-        self._raws = [artefact.vocabulary.decode(tokens) for tokens in chunks]
-        self._pool = ThreadPoolExecutor(n_threads)
-        self._payloads = list(self._codec.encode(chunks, self._pool))
+        super().__init__(Codec(artefact, windowing), chunks, len(chunks), n_threads)
+        by_operations = Codec(artefact, windowing)
+        self._clock = AttentionClock(by_operations.transformer.backend)
+        by_operations.transformer.backend, by_operations.transformer.fused = cast("Backend", self._clock), None
+        self._by_operations = Coding(by_operations, chunks, len(chunks), n_threads)
         self.attention: list[float] = []
         self.decode()
         self.decode_by_operations()
         self.attention.clear()
 
     @property
-    def n_tokens(self) -> int:
-        """Tokens of all chunks."""
-        return sum(map(len, self._chunks))
-
-    @property
-    def bits_per_token(self) -> float:
-        """Of the payloads."""
-        return 8 * sum(map(len, self._payloads)) / self.n_tokens
-
-    @property
     def cache_bytes(self) -> int:
         """Memory of the keys and values of all lanes, as allocated."""
-        return _selective(self._codec.transformer.new_cache(len(self._chunks), self._codec.windowing.window)).n_bytes
+        return _selective(self.codec.transformer.new_cache(len(self.chunks), self.codec.windowing.window)).n_bytes
 
     @property
     def keys_seen(self) -> float:
         """Keys that the last query of a chunk's first window sees, the mean of layers and chunks."""
-        return float(np.mean([last_query_sees(self._codec, tokens) for tokens in self._chunks]))
-
-    def encode(self) -> None:
-        """Encode all chunks; the payloads must be those of before."""
-        if list(self._codec.encode(self._chunks, self._pool)) != self._payloads:
-            raise ExactnessError(f"encode: expected the same {len(self._payloads)} payloads as before, found others")
-
-    def decode(self) -> None:
-        """Decode all chunks side by side; the bytes must be those of the text."""
-        self._decode(self._codec)
+        return float(np.mean([last_query_sees(self.codec, tokens) for tokens in self.chunks]))
 
     def decode_by_operations(self) -> None:
-        """The same without fused layers, so that attention has a time of its own."""
+        """`decode` with one call for each operation, so that attention has a time of its own."""
         self._clock.seconds = 0.0
-        self._decode(self._by_operations)
-        self.attention.append(self._clock.seconds / self._n_threads)
-
-    def _decode(self, codec: Codec) -> None:
-        decoder = LaneDecoder(codec, len(self._raws), self._n_threads)
-        try:
-            pairs = zip(self._payloads, self._raws, strict=True)
-            futures = [decoder.submit(payload, len(raw)) for payload, raw in pairs]
-            found = [future.result() for future in futures]
-        finally:
-            decoder.close()
-        if found != self._raws:
-            raise ExactnessError(f"decode: expected the bytes of {len(self._raws)} chunks back, found others")
+        self._by_operations.decode()
+        self.attention.append(self._clock.seconds / self.n_threads)
 
 
 def last_query_sees(codec: Codec, tokens: Tokens) -> list[int]:
@@ -179,7 +144,7 @@ def _measure(chosen: argparse.Namespace) -> list[Figure]:
     usual = load_codec(CompressOptions(model=model_reference(chosen.model)))
     chunks = _chunks(usual, chosen.text, chosen.tokens, chosen.lanes)
     codings = {
-        name: Coding(artefact, usual.windowing, chunks, chosen.threads)
+        name: SettingCoding(artefact, usual.windowing, chunks, chosen.threads)
         for name, artefact in variants(usual.artefact, chosen.cutoffs, chosen.budgets).items()
     }
     cases = {
@@ -213,13 +178,13 @@ def _chunks(codec: Codec, text: Path, n_tokens: int, n_lanes: int) -> list[Token
     return [tokens[i * size : (i + 1) * size] for i in range(n_lanes)]
 
 
-def _figures(coding: Coding, name: str, encode: Sequence[float], decode: Sequence[float]) -> Iterator[Figure]:
+def _figures(coding: SettingCoding, name: str, encode: Sequence[float], decode: Sequence[float]) -> Iterator[Figure]:
     for metric, seconds in (("encode", encode), ("decode", decode), ("attention in decode", coding.attention)):
         ms = Spread.of(1000 * s / coding.n_tokens for s in seconds)
         yield Figure(name, metric, ms.p50, "ms/token", ms)
     yield Figure(name, "cache", coding.cache_bytes, "bytes")
     yield Figure(name, "keys seen", coding.keys_seen, "keys/layer")
-    yield Figure(name, "payload", coding.bits_per_token, "bits/token")
+    yield Figure(name, "payload", coding.n_bits / coding.n_tokens, "bits/token")
 
 
 def _shares(figures: Sequence[Figure], unpruned: Sequence[Figure]) -> Iterator[Figure]:

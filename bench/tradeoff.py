@@ -3,8 +3,9 @@
     python -m bench.tradeoff --text FILE [--bytes N] [--point NAME=MODEL[,SETTING=VALUE]...]... [--picture PNG]
                              [--repeats R] [--threads N]
 
-Settings are window, overlap (tokens), chunk (bytes), cutoff (nats) and budgets (a/b/c, keys of each layer). Every
-archive is decoded; where other bytes come back, nothing is printed and the command ends with status 1.
+Settings are window, overlap (tokens), chunk (bytes), cutoff (nats) and budgets (a/b/c, keys of each layer). All chunks
+are the model's, decoded and compared; where other bytes come back, nothing is printed and the command ends with
+status 1.
 docs/benchmarks.md explains the columns.
 """
 
@@ -14,30 +15,23 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bench import results
+from bench.coding import Coding
 from bench.contenders import BUNDLED, stored_model
 from bench.results import Figure
 from bench.selection import budgets_of, with_selection
 from bench.timing import Spread, interleave
-from llmzip.archive import (
-    GROUP_SIZE,
-    CompressOptions,
-)
+from llmzip.archive import GROUP_SIZE, CompressOptions, choose_windowing
 from llmzip.chunking import split
-from llmzip.codec import Codec, Windowing
-from llmzip.defaults import DEFAULT_LANES, default_chunk_size, default_overlap, default_window
+from llmzip.codec import Codec
+from llmzip.defaults import DEFAULT_LANES, default_chunk_size
 from llmzip.errors import ConfigError, ExactnessError
-from llmzip.exact.spec import ModelSpec
-from llmzip.format import FrameWriter, Header, Method, read_frames
-from llmzip.format.limits import ARTEFACT_ID_SIZE
-from llmzip.general import decompress_general
-from llmzip.lanes import LaneDecoder
-from llmzip.methods import plan
 from llmzip.models.artefact import SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE, Artefact, load_artefact
 
 DEFAULT_BYTES = 1_000_000
@@ -47,8 +41,6 @@ HEADER = (
     "| decode, KB/s |",
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
 )
-# The first use of a model compiles its operations; the clock starts after so much of the text.
-_WARM_UP_BYTES = 2000
 
 
 class Point(NamedTuple):
@@ -87,14 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return results.record("tradeoff", lambda: _measure(chosen), chosen.results)
 
 
-class Coding:
-    """One point's way from a text to an archive and back.
+class PointCoding:
+    """One point's way from a text to payloads and back.
 
     Attributes:
-        archive: what `encode` wrote; empty before.
+        coding: of the chunks.
         n_products: parameters in matrices that rows are multiplied with, a tied embedding among them.
         n_lookups: parameters in tables that rows are only taken from.
         artefact_bytes: size of the artefact's files.
+        bits_per_byte: of the payloads.
     """
 
     def __init__(self, point: Point, raw: bytes, n_threads: int) -> None:
@@ -102,55 +95,28 @@ class Coding:
         artefact = load_artefact(folder)
         if point.cutoff is not None or point.budgets is not None:
             artefact = with_selection(artefact, point.cutoff, point.budgets)
-        self._codec = Codec(artefact, _windowing(artefact.spec, point.window, point.overlap))
-        self._header = _header(self._codec)
-        self._raw, self._n_threads = raw, n_threads
-        chosen = CompressOptions(chunk_size=point.chunk)
-        self._chunk_size = chosen.chunk_size or default_chunk_size(
-            artefact.spec, self._header.window, min(len(raw), GROUP_SIZE)
-        )
-        self._pool = ThreadPoolExecutor(n_threads)
-        self.archive = b""
+        windowing = choose_windowing(artefact.spec, point.window, point.overlap)
+        self._codec = Codec(artefact, windowing)
+        usual = default_chunk_size(artefact.spec, windowing.window, min(len(raw), GROUP_SIZE))
+        size = CompressOptions(chunk_size=point.chunk).chunk_size or usual
+        self._chunks = list(split(io.BytesIO(raw), size))
+        # What the first use of a model compiles, is compiled here.
+        self.coding = Coding.of_bytes(self._codec, self._chunks, DEFAULT_LANES, n_threads)
+        self.coding.decode()
         self.n_products, self.n_lookups = count_parameters(artefact)
         self.artefact_bytes = sum((folder / name).stat().st_size for name in (SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE))
-        self._read(self._write(raw[:_WARM_UP_BYTES]))
+        self.bits_per_byte = self.coding.n_bits / len(raw)
 
     def encode(self) -> None:
-        """Write the archive, the same each time."""
-        archive = self._write(self._raw)
-        if self.archive not in (b"", archive):
-            raise ExactnessError(f"encode: expected the same {len(self.archive)} bytes as before, found others")
-        self.archive = archive
+        """Tokenise the chunks and encode them, to the same payloads each time."""
+        tokens = self._codec.tokenise(self._chunks)
+        if not all(map(np.array_equal, tokens, self.coding.chunks)):
+            raise ExactnessError(f"tokenise: expected the tokens of {len(tokens)} chunks as before, found others")
+        self.coding.encode()
 
     def decode(self) -> None:
-        """Read the archive; its bytes must be those of the text."""
-        if self._read(self.archive) != self._raw:
-            raise ExactnessError(f"decode: expected the {len(self._raw)} bytes of the text back, found others")
-
-    def _write(self, raw: bytes) -> bytes:
-        chunks = list(split(io.BytesIO(raw), self._chunk_size))
-        payloads = list(self._codec.encode(self._codec.tokenise(chunks), self._pool))
-        target = io.BytesIO()
-        writer = FrameWriter(target, self._header)
-        for part in plan(chunks, payloads):
-            writer.write_chunk(part.method, part.raw, part.payload)
-        writer.finish()
-        return target.getvalue()
-
-    def _read(self, archive: bytes) -> bytes:
-        decoder = LaneDecoder(self._codec, DEFAULT_LANES, self._n_threads)
-        try:
-            parts: list[Future[bytes] | bytes] = []
-            for frame in read_frames(io.BytesIO(archive)):
-                for place, payload in frame.chunks():
-                    method, n_raw = place.record.method, place.record.raw_length
-                    if method is Method.MODEL:
-                        parts.append(decoder.submit(payload, n_raw))
-                    else:
-                        parts.append(decompress_general(payload, n_raw) if method is Method.GENERAL else payload)
-            return b"".join(part if isinstance(part, bytes) else part.result() for part in parts)
-        finally:
-            decoder.close()
+        """Decode the payloads; the bytes must be those of the text."""
+        self.coding.decode()
 
 
 def count_parameters(artefact: Artefact) -> tuple[int, int]:
@@ -175,31 +141,12 @@ def _artefact_folder(model: str) -> Path:
     return Path(model) if (Path(model) / SPEC_FILE).is_file() else stored_model(model).path
 
 
-def _windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Windowing:
-    """Windows as asked for, or as `llmzip compress` chooses them."""
-    limit = spec.max_positions
-    if window is None:
-        window = default_window(spec)
-    if window > limit:
-        raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
-    return Windowing(window, default_overlap(spec, window) if overlap is None else overlap)
-
-
-def _header(codec: Codec) -> Header:
-    """The archive's; under a changed selection the id is that of the files, for it is as long as any."""
-    windowing, artefact_id = codec.windowing, bytes.fromhex(codec.artefact.id)[:ARTEFACT_ID_SIZE]
-    try:
-        return Header(windowing.window, windowing.overlap, artefact_id, codec.canary())
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
 def _measure(chosen: argparse.Namespace) -> list[Figure]:
     with chosen.text.open("rb") as file:
         raw = file.read(chosen.bytes)
     if not raw:
         raise ConfigError(f"{chosen.text}: expected at least one byte, found none")
-    codings = {point.name: Coding(point, raw, chosen.threads) for point in chosen.points}
+    codings = {point.name: PointCoding(point, raw, chosen.threads) for point in chosen.points}
     cases: dict[str, Callable[[], object]] = {}
     for name, coding in codings.items():
         cases |= {f"{name}: encode": coding.encode, f"{name}: decode": coding.decode}
@@ -218,13 +165,13 @@ def _measure(chosen: argparse.Namespace) -> list[Figure]:
 
 
 def _figures(
-    name: str, coding: Coding, n_raw: int, encode: Sequence[float], decode: Sequence[float]
+    name: str, coding: PointCoding, n_raw: int, encode: Sequence[float], decode: Sequence[float]
 ) -> Iterator[Figure]:
     """In the order of the table's columns."""
     yield Figure(name, "parameters in products", coding.n_products, "")
     yield Figure(name, "parameters in look-ups", coding.n_lookups, "")
     yield Figure(name, "artefact", coding.artefact_bytes / 1e6, "MB")
-    yield Figure(name, "ratio", 8 * len(coding.archive) / n_raw, "bits/byte")
+    yield Figure(name, "ratio", coding.bits_per_byte, "bits/byte")
     for metric, seconds in (("encode", encode), ("decode", decode)):
         speed = Spread.of(n_raw / 1000 / s for s in seconds)
         yield Figure(name, metric, speed.p50, "KB/s", speed)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from bench.coding import Coding
 from bench.float_model import FloatModel
 from bench.floor import Floor
 from llmzip import codec as codec_module
 from llmzip.codec import Codec, Tokens
-from llmzip.errors import ConfigError, ExactnessError
-from llmzip.lanes import LaneDecoder
+from llmzip.errors import ConfigError
 
 FLOAT, FLOOR, ENCODE, TOKENISE = "float32 transformers", "integer products", "encode", "tokenise"
 # A lane decodes at most this many tokens: one lane alone is slow.
@@ -44,12 +44,12 @@ class Workload:
         self.n_threads = n_threads
         self.pool = ThreadPoolExecutor(n_threads)
         codec.canary()
-        self.payload = self._encode([self.tokens])[0]
+        self._whole = Coding(codec, [self.tokens], 1, n_threads)
 
     @property
     def bits_per_byte(self) -> float:
         """Of the whole text's payload, which `check` decodes."""
-        return 8 * len(self.payload) / len(self.raw)
+        return self._whole.n_bits / len(self.raw)
 
     def check(self) -> None:
         """Decode the whole payload, in one lane, for a chunk is one lane's.
@@ -57,7 +57,7 @@ class Workload:
         Raises:
             ExactnessError: other bytes come back.
         """
-        self._decode([self.payload], [self.raw])
+        self._whole.decode()
 
     def coding_cases(self, model: FloatModel, floor: Floor, rows: Sequence[int]) -> Iterator[Case]:
         """The whole text through the float model, the bare products, the encoder, and the tokenizer.
@@ -70,7 +70,7 @@ class Workload:
         floor.run(warm_up, self.pool)
         yield Case(FLOAT, *size, lambda: model.forward(chunks, self.codec.windowing))
         yield Case(FLOOR, *size, lambda: floor.run(chunks, self.pool))
-        yield Case(ENCODE, *size, lambda: self._encode_again(chunks, [self.payload]))
+        yield Case(ENCODE, *size, self._whole.encode)
         for n_rows in rows:
             yield Case(f"{ENCODE}, blocks of {n_rows} rows", *size, self._encode_in_blocks(n_rows))
         yield Case(TOKENISE, *size, lambda: self.codec.tokenise([self.raw]))
@@ -81,41 +81,22 @@ class Workload:
         if size < 1:
             raise ConfigError(f"lanes: expected at most {len(self.tokens)}, one a token, found {n_lanes}")
         chunks = [self.tokens[i * size : (i + 1) * size] for i in range(n_lanes)]
-        raws = [self.codec.artefact.vocabulary.decode(tokens) for tokens in chunks]
-        payloads = self._encode(chunks)
-        amount = (n_lanes * size, sum(map(len, raws)))
+        coding = Coding(self.codec, chunks, n_lanes, self.n_threads)
         return [
-            Case(encode_name(n_lanes), *amount, lambda: self._encode_again(chunks, payloads)),
-            Case(decode_name(n_lanes), *amount, lambda: self._decode(payloads, raws)),
+            Case(encode_name(n_lanes), coding.n_tokens, coding.n_raw, coding.encode),
+            Case(decode_name(n_lanes), coding.n_tokens, coding.n_raw, coding.decode),
         ]
-
-    def _encode(self, chunks: Sequence[Tokens]) -> list[bytes]:
-        return list(self.codec.encode(chunks, self.pool))
-
-    def _encode_again(self, chunks: Sequence[Tokens], expected: list[bytes]) -> None:
-        if self._encode(chunks) != expected:
-            raise ExactnessError(f"encode: expected the same {len(expected)} payloads as before, found others")
 
     def _encode_in_blocks(self, n_rows: int) -> Callable[[], None]:
         def run() -> None:
             usual = codec_module.BLOCK_ROWS
             codec_module.BLOCK_ROWS = n_rows
             try:
-                self._encode_again([self.tokens], [self.payload])
+                self._whole.encode()
             finally:
                 codec_module.BLOCK_ROWS = usual
 
         return run
-
-    def _decode(self, payloads: Sequence[bytes], raws: list[bytes]) -> None:
-        decoder = LaneDecoder(self.codec, len(raws), self.n_threads)
-        try:
-            results = [decoder.submit(payload, len(raw)) for payload, raw in zip(payloads, raws, strict=True)]
-            found = [result.result() for result in results]
-        finally:
-            decoder.close()
-        if found != raws:
-            raise ExactnessError(f"decode: expected the bytes of {len(raws)} chunks back, found others")
 
 
 def encode_name(n_lanes: int) -> str:

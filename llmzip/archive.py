@@ -24,7 +24,8 @@ from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
 
 if TYPE_CHECKING:
-    from llmzip.codec import Codec
+    from llmzip.codec import Codec, Windowing
+    from llmzip.exact.spec import ModelSpec
     from llmzip.format import ChunkPlace, ChunkRecord
     from llmzip.lanes import LaneDecoder
 
@@ -320,19 +321,30 @@ def load_codec(options: CompressOptions) -> Codec:
 
 @functools.lru_cache(maxsize=2)
 def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
-    from llmzip.codec import Codec, Windowing
+    from llmzip.codec import Codec
     from llmzip.models.artefact import load_artefact
 
     artefact = load_artefact(folder)
-    limit = artefact.spec.max_positions
+    return Codec(artefact, choose_windowing(artefact.spec, window, overlap))
+
+
+def choose_windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Windowing:
+    """Windows as asked for; what is None is as new archives of this model have it.
+
+    Raises:
+        ConfigError: the model or the format does not allow them.
+    """
+    from llmzip.codec import Windowing
+
+    limit = spec.max_positions
     if window is None:
-        window = default_window(artefact.spec)
+        window = default_window(spec)
     if window > limit:
         raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
     if overlap is None:
-        overlap = default_overlap(artefact.spec, window)
+        overlap = default_overlap(spec, window)
     try:
         Header(window=window, overlap=overlap, artefact_id=b"\xff" * ARTEFACT_ID_SIZE)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return Codec(artefact, Windowing(window, overlap))
+    return Windowing(window, overlap)

@@ -23,6 +23,7 @@ _RANKS = {
     "archive": 5,
     "archive_file": 6,
     "cli": 7,
+    "__main__": 8,
 }
 # Training exports artefacts, and the trainer's commands are reached from the command line.
 _TRAINING_USERS = {"cli"}

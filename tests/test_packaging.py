@@ -43,3 +43,10 @@ def test_typed_packages_say_so() -> None:
     """Each package carries the mark that tells type checkers to trust its annotations."""
     for package in ("llmzip", "kernels/llmzip_kernels", "training/llmzip_training"):
         assert (_ROOT / package / "py.typed").is_file()
+
+
+def test_package_runs_as_a_module() -> None:
+    """`python -m llmzip` is the program, under its name."""
+    done = subprocess.run([sys.executable, "-m", "llmzip", "info"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Usage: llmzip info" in done.stderr

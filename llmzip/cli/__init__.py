@@ -62,7 +62,7 @@ def main() -> None:
     """Run a command; any refusal is one line on standard error and the exit code of its class."""
     signal.signal(signal.SIGTERM, _end)
     try:
-        app()
+        app(prog_name="llmzip")
     except LlmzipError as error:
         _refuse(error)
     except OSError as error:

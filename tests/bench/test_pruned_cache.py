@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench import pruned_cache, results
-from bench.pruned_cache import UNPRUNED, Coding, last_query_sees, variants
+from bench.pruned_cache import UNPRUNED, SettingCoding, last_query_sees, variants
 from bench.selection import with_selection
 from llmzip.codec import Codec, Tokens, Windowing
 from llmzip.errors import ConfigError, ModelInvalidError
@@ -89,7 +89,7 @@ def test_budgets_of_other_layers_are_refused(artefact: Artefact) -> None:
 def test_less_seen_takes_less_memory(artefact: Artefact, tokens: Tokens) -> None:
     """The cache has slots for a budget's keys, or for a window's without one."""
     codings = {
-        name: Coding(variant, WINDOWING, [tokens[:100], tokens[50:]], 1)
+        name: SettingCoding(variant, WINDOWING, [tokens[:100], tokens[50:]], 1)
         for name, variant in variants(artefact, [], [(16,)]).items()
     }
     unpruned, as_it_is, narrow = codings.values()
@@ -101,13 +101,13 @@ def test_less_seen_takes_less_memory(artefact: Artefact, tokens: Tokens) -> None
 
 def test_clock_counts_attention_only(artefact: Artefact, tokens: Tokens) -> None:
     """A clocked backend gives the same payloads, and its seconds are some of those of the run."""
-    coding = Coding(artefact, WINDOWING, [tokens], 1)
+    coding = SettingCoding(artefact, WINDOWING, [tokens], 1)
     start = time.perf_counter()
     coding.decode_by_operations()
     assert 0 < coding.attention[0] < time.perf_counter() - start
     with ThreadPoolExecutor(1) as pool:
         payloads = list(Codec(artefact, WINDOWING).encode([tokens], pool))
-    assert coding.bits_per_token == 8 * len(payloads[0]) / len(tokens)
+    assert coding.payloads == payloads
 
 
 def test_every_setting_leaves_its_rows(

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bench import results, tradeoff
-from bench.tradeoff import Coding, Point, count_parameters, point_of
-from llmzip.archive import CompressOptions, DecompressOptions, compress, decompress
+from bench.tradeoff import Point, PointCoding, count_parameters, point_of
+from llmzip.archive import CompressOptions, compress
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec, Ngrams
 from llmzip.format import Method, scan
@@ -28,50 +28,40 @@ N_RAW = 1000
 @pytest.mark.parametrize(
     "settings", [{}, {"window": 64}, {"window": 32, "overlap": 16, "chunk": 300}], ids=["usual", "window", "all"]
 )
-def test_archive_is_that_of_the_program(settings: dict[str, Any], tiny_model: StoredModel, sample_text: bytes) -> None:
-    """With a model as it is, the bytes are those that `llmzip compress` writes with the same sizes."""
+def test_payloads_are_those_of_the_program(
+    settings: dict[str, Any], tiny_model: StoredModel, sample_text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model as it is, they take what `llmzip compress` gives to chunks of the same sizes by the model alone."""
     raw = sample_text[:N_RAW]
-    coding = Coding(Point("a", str(tiny_model.path), **settings), raw, 1)
+    coding = PointCoding(Point("a", str(tiny_model.path), **settings), raw, 1)
     coding.encode()
     coding.decode()
     sizes = {"chunk_size" if name == "chunk" else name: value for name, value in settings.items()}
-    assert coding.archive == compress(raw, CompressOptions(model="tiny", threads=1, **sizes))
+    for name in ("compress_zstd", "compress_general"):
+        monkeypatch.setattr(f"llmzip.methods.{name}", lambda raw: raw)
+    archive = compress(raw, CompressOptions(model="tiny", threads=1, **sizes))
+    (frame,) = scan(io.BytesIO(archive))
+    assert set(frame.methods) == {Method.MODEL}
+    assert coding.bits_per_byte == 8 * frame.methods[Method.MODEL].payload_length / len(raw)
 
 
 @pytest.mark.parametrize(("cutoff", "budgets"), [(2.0, (40,)), (0.5, (4,)), (512.0, (0,))])
 def test_selection_of_the_point_decides(
     cutoff: float, budgets: tuple[int, ...], selective_model: Path, sample_text: bytes
 ) -> None:
-    """The program writes and reads the archive of a point that has the model's own cutoff and budgets, no other."""
+    """A point that has the model's own cutoff and budgets has its payloads, no other has."""
     raw = sample_text[:N_RAW]
-    coding = Coding(Point("a", str(selective_model), cutoff=cutoff, budgets=budgets), raw, 1)
-    coding.encode()
-    coding.decode()
-    program = compress(raw, CompressOptions(model=str(selective_model), threads=1))
-    assert (coding.archive == program) == (cutoff == 2.0)
-    assert decompress(program, DecompressOptions(model=str(selective_model), threads=1)) == raw
-
-
-def test_chunks_of_every_method_come_back(
-    tiny_model: StoredModel, sample_text: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Text, repetitions and noise in one input: chunks for the model, for a general compressor and for neither."""
-    # Brotli would win the text from so small a model.
-    monkeypatch.setattr("llmzip.general._MAX_BROTLI_SIZE", 0)
-    noise = np.random.default_rng(2).bytes(900)
-    raw = sample_text[:600] + noise + sample_text[600:1200] + bytes(900)
-    coding = Coding(Point("a", str(tiny_model.path), chunk=300), raw, 1)
-    coding.encode()
-    coding.decode()
-    frame = next(iter(scan(io.BytesIO(coding.archive))))
-    assert set(frame.methods) == set(Method)
+    changed = PointCoding(Point("a", str(selective_model), cutoff=cutoff, budgets=budgets), raw, 1)
+    changed.decode()
+    as_it_is = PointCoding(Point("b", str(selective_model)), raw, 1)
+    assert (changed.coding.payloads == as_it_is.coding.payloads) == (cutoff == 2.0)
 
 
 def test_folder_needs_no_card(selective_model: Path, sample_text: bytes, tmp_path: Path) -> None:
     """A candidate is measured as soon as it is converted; its card is not among the counted bytes."""
     bare = tmp_path / "candidate"
     shutil.copytree(selective_model, bare, ignore=shutil.ignore_patterns(CARD_FILE))
-    coding = Coding(Point("a", str(bare)), sample_text[:N_RAW], 1)
+    coding = PointCoding(Point("a", str(bare)), sample_text[:N_RAW], 1)
     assert coding.artefact_bytes == sum(path.stat().st_size for path in bare.iterdir())
 
 
@@ -124,7 +114,7 @@ def test_setting_that_cannot_be_is_refused(
 ) -> None:
     """Windows beyond the model or the format, chunks of no size, and a cutoff for plain attention are errors."""
     with pytest.raises(ConfigError, match="expected"):
-        Coding(Point("a", str(tiny_model.path), **settings), sample_text[:N_RAW], 1)
+        PointCoding(Point("a", str(tiny_model.path), **settings), sample_text[:N_RAW], 1)
 
 
 def test_every_point_has_its_row_and_its_place(
@@ -153,7 +143,7 @@ def test_wrong_text_leaves_no_speed(
     assert tradeoff.main([*_arguments(sample_text, tmp_path), "--point", f"a={selective_model}"]) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err == f"tradeoff: decode: expected the {N_RAW} bytes of the text back, found others\n"
+    assert output.err == "tradeoff: decode: expected the bytes of 1 chunks back, found others\n"
     assert not (tmp_path / "results.csv").exists()
 
 
