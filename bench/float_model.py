@@ -2,6 +2,7 @@
 
 With a source (a Hugging Face folder or a GGUF file) the model is the real one, and its own cost of the text
 says what exactness costs. Without, it is a Llama of the same sizes with random weights, which takes as long.
+Models of the trainer's own family run in the trainer's code.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.own_model import OwnModel
 from llmzip.codec import Tokens, Window, Windowing
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec
 from llmzip.models.convert import load_float_model
 
+OWN_FAMILY = "llmzip_selective"
 # The log of probabilities is taken over this many rows at once, to bound memory.
 _ROWS = 128
 _LLAMA_PARTS = {
@@ -44,7 +47,7 @@ class FloatModel:
 
         torch.set_num_threads(n_threads)
         self._bos = spec.bos_id
-        self._model = _llama(spec) if source is None else _pretrained(spec, source)
+        self._model = _float_model(spec, source)
 
     def forward(self, chunks: Sequence[Tokens], windowing: Windowing) -> None:
         """The logits of all coded tokens, window by window, as the encoder needs them."""
@@ -79,6 +82,12 @@ class FloatModel:
 def window_inputs(bos: int, tokens: Tokens, window: Window) -> Tokens:
     """What the model sees of a window: BOS and all tokens but the last."""
     return np.concatenate([np.array([bos], dtype=np.int32), tokens[window.start : window.stop - 1]])
+
+
+def _float_model(spec: ModelSpec, source: Path | None) -> Any:
+    if spec.family == OWN_FAMILY:
+        return OwnModel(spec, source)
+    return _llama(spec) if source is None else _pretrained(spec, source)
 
 
 def _pretrained(spec: ModelSpec, source: Path) -> Any:

@@ -57,8 +57,11 @@ class Floor:
     def _seen(self, first: int, layer: int) -> int:
         """Positions that the rows of the block from `first` on see, on average, in a layer."""
         spec = self._codec.artefact.spec
+        limit = spec.local_window if spec.is_local(layer) else 0
+        if spec.selection:
+            limit = spec.selection.budget(layer)
         n_seen = first + codec_module.BLOCK_ROWS // 2
-        return min(n_seen, spec.local_window) if spec.is_local(layer) else n_seen
+        return min(n_seen, limit) if limit else n_seen
 
     def _all_seen(self) -> set[int]:
         firsts = range(0, self._codec.windowing.window, codec_module.BLOCK_ROWS)

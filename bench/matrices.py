@@ -37,8 +37,8 @@ class Shape(NamedTuple):
 
 
 def shapes(parameters: Parameters) -> list[Shape]:
-    """The different shapes of a model's products, smallest first; the output matrix is cut."""
-    found = {matrix.q.shape for matrix in parameters.matrices.values()}
+    """The different shapes of a model's products, smallest first; the output matrix is cut, look-up tables are none."""
+    found = {matrix.q.shape for name, matrix in parameters.matrices.items() if not name.startswith("ngram")}
     cut = {Shape(BLOCK_ROWS, n_terms, min(n_columns, _MAX_COLUMNS)) for n_columns, n_terms in found}
     return sorted(cut, key=lambda shape: (shape.n_terms * shape.n_columns, shape))
 
