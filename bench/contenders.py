@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from llmzip.archive import CompressOptions, DecompressOptions, compress, decompress
+from llmzip.archive import compress, decompress
 from llmzip.models.store import StoredModel, find_bundled, find_model
+from llmzip.options import CompressOptions, DecompressOptions
 
 BUNDLED = "bundled"
 _XZ_PRESET = 9 | lzma.PRESET_EXTREME

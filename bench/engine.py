@@ -23,7 +23,8 @@ from bench.matrices import seconds_of_shapes
 from bench.results import Figure
 from bench.timing import Spread, interleave
 from bench.workload import ENCODE, FLOAT, FLOOR, TOKENISE, Case, Workload, decode_name, encode_name
-from llmzip.archive import CompressOptions, load_codec
+from llmzip.loading import load_codec
+from llmzip.options import CompressOptions
 
 DEFAULT_TEXT = results.ROOT / "llmzip" / "format" / "SPEC.md"
 # Six windows of the default sizes, 1,024 tokens with an overlap of 256: as many for each of 2, 3 or 6 cores.

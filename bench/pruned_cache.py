@@ -26,14 +26,15 @@ from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from bench.selection import budgets_of, describe, with_selection
 from bench.timing import Spread, interleave
-from llmzip.archive import CompressOptions, load_codec
 from llmzip.codec import Codec, Tokens, Windowing
 from llmzip.errors import ConfigError
 from llmzip.exact.backend import Backend, Cache, Floats
 from llmzip.exact.cpu import SelectiveCpuCache
 from llmzip.exact.spec import MAX_CUTOFF, SELECTION_STEPS
 from llmzip.exact.transformer import Segment
+from llmzip.loading import load_codec
 from llmzip.models.artefact import Artefact
+from llmzip.options import CompressOptions
 
 UNPRUNED = "nothing dropped"
 DEFAULT_LANES = 32

@@ -16,9 +16,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmzip.archive import CompressOptions, DecompressOptions, compress, decompress
+    from llmzip.archive import compress, decompress
     from llmzip.archive_file import open
     from llmzip.errors import ConfigError, ExactnessError, FormatError, LlmzipError, ModelError
+    from llmzip.options import CompressOptions, DecompressOptions
 
 __version__ = "0.1.0"
 
@@ -37,8 +38,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CompressOptions": "llmzip.archive",
-    "DecompressOptions": "llmzip.archive",
+    "CompressOptions": "llmzip.options",
+    "DecompressOptions": "llmzip.options",
     "compress": "llmzip.archive",
     "decompress": "llmzip.archive",
     "open": "llmzip.archive_file",

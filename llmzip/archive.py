@@ -7,25 +7,22 @@ of chunks; the size of the input does not matter.
 
 from __future__ import annotations
 
-import functools
 import io
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.chunking import split
-from llmzip.defaults import DEFAULT_LANES, default_chunk_size, default_overlap, default_window
-from llmzip.errors import ConfigError, FormatError, ModelMismatchError
-from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
-from llmzip.format.limits import ARTEFACT_ID_SIZE, MAX_MODEL_RAW_LENGTH
+from llmzip.defaults import default_chunk_size
+from llmzip.errors import ConfigError, FormatError
+from llmzip.format import FrameIndex, FrameReader, FrameWriter, Header, Method, Sections, read_frames
+from llmzip.format.limits import ARTEFACT_ID_SIZE
+from llmzip.loading import codec_of, load_codec
+from llmzip.members import Member, check_sizes, unpack_members
+from llmzip.options import CompressOptions, DecompressOptions
 
 if TYPE_CHECKING:
-    from llmzip.codec import Codec, Windowing
-    from llmzip.exact.spec import ModelSpec
     from llmzip.format import ChunkPlace, ChunkRecord
     from llmzip.lanes import LaneDecoder
 
@@ -35,62 +32,6 @@ GROUP_SIZE = 4 << 20
 # How far decoding runs ahead of what is written: chunks a lane, and bytes.
 LANES_AHEAD = 2
 MAX_HELD = 64 << 20
-
-
-@dataclass(frozen=True)
-class DecompressOptions:
-    """How to decode; the archive itself says all that matters for the result.
-
-    Attributes:
-        model: name, id or path of the model, where it is not in the store under the archive's id.
-        threads: None means one a core.
-        lanes: chunks decoded at once, all threads together; None means 64.
-    """
-
-    model: str | None = None
-    threads: int | None = None
-    lanes: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("threads", "lanes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {value}")
-
-    @property
-    def n_threads(self) -> int:
-        """Threads to use."""
-        if self.threads:
-            return self.threads
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-    @property
-    def n_lanes(self) -> int:
-        """Lanes to use."""
-        return self.lanes or DEFAULT_LANES
-
-
-@dataclass(frozen=True)
-class CompressOptions(DecompressOptions):
-    """How to encode. Threads and lanes do not change the archive.
-
-    Attributes:
-        model: name, id or path of the model; None means the bundled one.
-        chunk_size: greatest size of a chunk in bytes; None means 32 KiB, with small models 16 to 32
-            KiB as the lanes ask for, and at most 64 times the window.
-        window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
-        overlap: tokens of the text before that a window begins with; None means a quarter of the window, with small
-            models a sixteenth.
-    """
-
-    chunk_size: int | None = None
-    window: int | None = None
-    overlap: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chunk_size is not None and not 1 <= self.chunk_size <= MAX_MODEL_RAW_LENGTH:
-            raise ConfigError(f"chunk size: expected 1 to {MAX_MODEL_RAW_LENGTH} bytes, found {self.chunk_size}")
 
 
 def compress(data: bytes, options: CompressOptions | None = None) -> bytes:
@@ -130,9 +71,22 @@ def compress_stream(
 
 
 class Compressor:
-    """Takes bytes as they come and writes an archive; `finish` writes its end."""
+    """Takes bytes as they come and writes an archive; `finish` writes its end.
 
-    def __init__(self, target: BinaryIO, options: CompressOptions, progress: Progress | None = None) -> None:
+    Args:
+        target: opened for writing; it needs no seeking.
+        options: model and sizes.
+        progress: told the raw bytes taken in and the archive bytes written so far.
+        sections: what stands behind the header.
+    """
+
+    def __init__(
+        self,
+        target: BinaryIO,
+        options: CompressOptions,
+        progress: Progress | None = None,
+        sections: Sections | None = None,
+    ) -> None:
         self._codec = load_codec(options)
         header = Header(
             window=self._codec.windowing.window,
@@ -140,7 +94,7 @@ class Compressor:
             artefact_id=bytes.fromhex(self._codec.artefact.id)[:ARTEFACT_ID_SIZE],
             canary=self._codec.canary(),
         )
-        self._writer = FrameWriter(target, header)
+        self._writer = FrameWriter(target, header, sections or Sections())
         self._chunk_size = options.chunk_size
         self._progress = progress or (lambda _raw, _archive: None)
         self._pool = ThreadPoolExecutor(options.n_threads)
@@ -151,6 +105,16 @@ class Compressor:
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def n_raw(self) -> int:
+        """Bytes of content that are in the archive so far."""
+        return self._writer.n_raw
+
+    @property
+    def n_written(self) -> int:
+        """Bytes of the archive so far."""
+        return self._writer.n_written
 
     def write(self, data: bytes) -> None:
         """Take in more of the content."""
@@ -194,18 +158,27 @@ class Compressor:
 
 
 def decompress_stream(
-    source: BinaryIO, target: BinaryIO, options: DecompressOptions, progress: Progress | None = None
+    source: BinaryIO,
+    target: BinaryIO,
+    options: DecompressOptions,
+    progress: Progress | None = None,
+    *,
+    refuse_members: bool = False,
 ) -> None:
-    """Restore the content of an archive, checking every checksum.
+    """Restore the content of an archive, checking every checksum; of an archive of files, that of all in a row.
 
     Args:
         source: an archive; it may be a pipe.
         target: opened for writing. What is written before an error is right as far as it goes.
         options: where to find the model.
         progress: told the raw bytes written and the archive bytes read so far.
+        refuse_members: refuse an archive of files with a ConfigError.
     """
     n_raw = 0
     for frame in read_frames(source):
+        members = _members_of(frame)
+        if refuse_members and members is not None:
+            raise ConfigError("expected an archive of content alone, found one of files; run: llmzip extract")
         chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
         for _, raw in decode_chunks(chunks, options):
             frame.update_digest(raw)
@@ -214,6 +187,13 @@ def decompress_stream(
             if progress:
                 progress(n_raw, frame.offset + frame.size)
         frame.check_digest()
+        if members is not None:
+            check_sizes(members, frame.raw_length, frame.offset)
+
+
+def _members_of(frame: FrameReader) -> tuple[Member, ...] | None:
+    table = frame.sections.member_table
+    return None if table is None else unpack_members(table)
 
 
 def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
@@ -282,69 +262,4 @@ def _checked(place: ChunkPlace, payload: bytes, result: Future[bytes]) -> tuple[
 def _lane_decoder(header: Header, options: DecompressOptions) -> LaneDecoder:
     from llmzip.lanes import LaneDecoder
 
-    return LaneDecoder(_codec_of(header, options), options.n_lanes, options.n_threads)
-
-
-def _codec_of(header: Header, options: DecompressOptions) -> Codec:
-    """The codec that a header asks for, its canary checked."""
-    from llmzip.models.store import find_by_id, find_model
-
-    model = find_model(options.model) if options.model else find_by_id(header.artefact_id)
-    if bytes.fromhex(model.id)[:ARTEFACT_ID_SIZE] != header.artefact_id:
-        raise ModelMismatchError(
-            f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
-        )
-    try:
-        codec = _load_codec(model.path, header.window, header.overlap)
-    except ConfigError as error:
-        raise FormatError(f"header: {error}") from error
-    if codec.canary() != header.canary:
-        raise ModelMismatchError(
-            f"canary: expected {header.canary.hex()} from model {model.name}, found {codec.canary().hex()}; "
-            "the archive was damaged, or a machine computed wrongly"
-        )
-    return codec
-
-
-def load_codec(options: CompressOptions) -> Codec:
-    """The codec for new archives: the chosen model and windows, or the defaults.
-
-    Raises:
-        ModelNotFoundError: there is no such model.
-        ConfigError: window and overlap that the model or the format does not allow.
-    """
-    from llmzip.models.store import find_bundled, find_model
-
-    model = find_model(options.model) if options.model else find_bundled()
-    return _load_codec(model.path, options.window, options.overlap)
-
-
-@functools.lru_cache(maxsize=2)
-def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
-    from llmzip.codec import Codec
-    from llmzip.models.artefact import load_artefact
-
-    artefact = load_artefact(folder)
-    return Codec(artefact, choose_windowing(artefact.spec, window, overlap))
-
-
-def choose_windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Windowing:
-    """Windows as asked for; what is None is as new archives of this model have it.
-
-    Raises:
-        ConfigError: the model or the format does not allow them.
-    """
-    from llmzip.codec import Windowing
-
-    limit = spec.max_positions
-    if window is None:
-        window = default_window(spec)
-    if window > limit:
-        raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
-    if overlap is None:
-        overlap = default_overlap(spec, window)
-    try:
-        Header(window=window, overlap=overlap, artefact_id=b"\xff" * ARTEFACT_ID_SIZE)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return Windowing(window, overlap)
+    return LaneDecoder(codec_of(header, options), options.n_lanes, options.n_threads)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from llmzip.archive import CompressOptions, Compressor, DecompressOptions, read_range
+from llmzip.archive import Compressor, read_range
 from llmzip.format import FrameIndex
+from llmzip.options import CompressOptions, DecompressOptions
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

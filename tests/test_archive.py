@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import llmzip.archive
-from llmzip.archive import CompressOptions, DecompressOptions, compress, compress_stream, decompress, read_range
+from llmzip.archive import compress, compress_stream, decompress, read_range
 from llmzip.codec import Codec
 from llmzip.errors import (
     ConfigError,
@@ -27,6 +27,7 @@ from llmzip.format import FrameIndex, Method, read_frames
 from llmzip.format.header import crc8
 from llmzip.models import store
 from llmzip.models.store import StoredModel
+from llmzip.options import CompressOptions, DecompressOptions
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 

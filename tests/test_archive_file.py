@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from llmzip.archive import CompressOptions, DecompressOptions, compress, decompress
+from llmzip.archive import compress, decompress
 from llmzip.archive_file import open as open_archive
 from llmzip.errors import ChecksumError, FormatError, LlmzipError, NotAnArchiveError
+from llmzip.options import CompressOptions, DecompressOptions
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 

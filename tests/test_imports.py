@@ -18,12 +18,18 @@ _RANKS = {
     "general": 2,
     "models": 2,
     "codec": 3,
+    "options": 3,
     "methods": 3,
+    "members": 3,
     "lanes": 4,
+    "loading": 4,
     "archive": 5,
     "archive_file": 6,
-    "cli": 7,
-    "__main__": 8,
+    "contents": 6,
+    "packing": 6,
+    "extraction": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 # Training exports artefacts, and the trainer's commands are reached from the command line.
 _TRAINING_USERS = {"cli"}

@@ -18,6 +18,7 @@ from llmzip.cli import models, train
 from llmzip.cli.cat import cat
 from llmzip.cli.compress import compress
 from llmzip.cli.decompress import decompress
+from llmzip.cli.extract import extract
 from llmzip.cli.info import info
 from llmzip.cli.list import list_archives
 from llmzip.cli.test import verify
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.command("compress")(compress)
 app.command("decompress")(decompress)
+app.command("extract")(extract)
 app.command("test")(verify)
 app.command("list")(list_archives)
 app.command("info")(info)

@@ -1,21 +1,25 @@
-"""`llmzip compress`: one input to one archive."""
+"""`llmzip compress`: one input to one archive, or files and folders to an archive of members."""
 
 from __future__ import annotations
 
-from typing import Annotated, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from llmzip.cli import options
 from llmzip.cli.decompress import decompress
-from llmzip.cli.files import STANDARD, compressed_name, source_name
-from llmzip.cli.progress import Report
+from llmzip.cli.files import STANDARD, compressed_name, open_target, source_name
+from llmzip.cli.progress import Report, shown
 from llmzip.cli.transfer import Transfer
+
+if TYPE_CHECKING:
+    from llmzip.options import CompressOptions
 
 
 def compress(
-    source: options.Source = None,
-    target: options.Target = None,
+    names: options.Sources = None,
+    output: options.Output = None,
     decode: Annotated[bool, typer.Option("--decompress", "-d", help="Decompress instead.")] = False,
     remove: options.Remove = False,
     force: options.Force = False,
@@ -29,19 +33,55 @@ def compress(
     threads: options.Threads = None,
     lanes: options.Lanes = None,
 ) -> None:
-    """Compress IN to OUT, by default to IN.llmz."""
+    """Compress IN to OUT, by default to IN.llmz; several inputs or a folder to an archive of files."""
+    sources, target = _sources_and_target(names or [], STANDARD if stdout else output)
+    source = sources[0] if sources else None
     if decode:
+        if len(sources) > 1:
+            raise typer.BadParameter(f"expected one archive, found {len(sources)}", param_hint="--decompress")
         decompress(source, target, remove, force, stdout, quiet, verbose, model, threads, lanes)
         return
-    name = source_name(source)
-    target = STANDARD if stdout else target or compressed_name(name)
 
-    def work(source_file: BinaryIO, target_file: BinaryIO, report: Report) -> None:
-        from llmzip.archive import CompressOptions, compress_stream
+    def chosen() -> CompressOptions:
+        from llmzip.options import CompressOptions
 
-        chosen = CompressOptions(
+        return CompressOptions(
             model=model, chunk_size=chunk_size, window=window, overlap=overlap, threads=threads, lanes=lanes
         )
-        compress_stream(source_file, target_file, chosen, report)
 
+    if len(sources) > 1 or (source is not None and _is_folder(source)):
+        if remove and not stdout:
+            raise typer.BadParameter("only a single file is removed after success", param_hint="--rm")
+        _pack(sources, target or compressed_name(sources[0]), force, quiet, verbose, chosen())
+        return
+
+    def work(source_file: BinaryIO, target_file: BinaryIO, report: Report) -> None:
+        from llmzip.archive import compress_stream
+
+        compress_stream(source_file, target_file, chosen(), report)
+
+    name = source_name(source)
+    target = target or compressed_name(name)
     Transfer(name, target, force, remove and not stdout, quiet, verbose, archive_in=False).run(work)
+
+
+def _sources_and_target(names: list[str], output: str | None) -> tuple[list[str], str | None]:
+    """The last of several names is the target, unless that is named otherwise; None if it is not named."""
+    if output is not None or len(names) < 2:
+        return names, output
+    return names[:-1], names[-1]
+
+
+def _is_folder(name: str) -> bool:
+    return name != STANDARD and Path(name).is_dir()
+
+
+def _pack(sources: list[str], target: str, force: bool, quiet: bool, verbose: bool, chosen: CompressOptions) -> None:
+    from llmzip.packing import Packer
+
+    packer = Packer(sources, [] if target == STANDARD else [target], lambda text: typer.echo(text, err=True))
+    with shown(target, lambda: packer.raw_length, quiet=quiet) as progress:
+        with open_target(target, STANDARD, force=force, binary=True) as file:
+            packer.write(file, chosen, progress.report)
+        if verbose:
+            typer.echo(f"{target}: {len(packer.members)} members, {progress.summary()}", err=True)

@@ -27,10 +27,10 @@ def decompress(
     target = STANDARD if stdout else target or decompressed_name(name)
 
     def work(source_file: BinaryIO, target_file: BinaryIO, report: Report) -> None:
-        from llmzip.archive import DecompressOptions, decompress_stream
+        from llmzip.archive import decompress_stream
+        from llmzip.options import DecompressOptions
 
-        decompress_stream(
-            source_file, target_file, DecompressOptions(model=model, threads=threads, lanes=lanes), report
-        )
+        chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
+        decompress_stream(source_file, target_file, chosen, report, refuse_members=True)
 
     Transfer(name, target, force, remove and not stdout, quiet, verbose, archive_in=True).run(work)

@@ -33,7 +33,11 @@ def source_name(source: str | None) -> str:
 
 def compressed_name(source: str) -> str:
     """Give the default target of compress."""
-    return STANDARD if source == STANDARD else source + SUFFIX
+    if source == STANDARD:
+        return STANDARD
+    if Path(source).name in ("", ".."):
+        raise ConfigError(f"{source}: expected a name to add {SUFFIX} to; say where to write: compress IN OUT")
+    return str(Path(source)) + SUFFIX
 
 
 def decompressed_name(source: str) -> str:
@@ -67,6 +71,20 @@ def open_source(name: str, *, binary: bool) -> Iterator[BinaryIO]:
         raise NotARegularFileError("expected a file, found a directory", path=name)
     with Path(name).open("rb") as file:
         yield file
+
+
+@contextmanager
+def open_archive(name: str) -> Iterator[BinaryIO]:
+    """Open an archive that must be able to seek.
+
+    Raises:
+        OSError, NotARegularFileError, TerminalRefusedError: as `open_source`.
+        ConfigError: it is a pipe.
+    """
+    with open_source(name, binary=True) as source:
+        if not source.seekable():
+            raise ConfigError(f"{name}: expected a file, found a pipe")
+        yield source
 
 
 @contextmanager

@@ -1,20 +1,27 @@
-"""`llmzip list`: a line for each archive, told from its records without decoding."""
+"""`llmzip list`: a line for each archive, or for each file in it, told without decoding."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import stat
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llmzip.cli import options
 from llmzip.cli.files import open_source
 
+if TYPE_CHECKING:
+    from llmzip.format import FrameSummary
+    from llmzip.members import Member
+
 _COLUMNS = "{:>12} {:>12} {:>8} {:>8}  {:<12} {}"
+_MEMBER_COLUMNS = "{} {:>12} {}  {}"
 
 
 def list_archives(files: options.Archives, as_json: options.Json = False) -> None:
-    """Show sizes, ratio, chunks and model of archives, without decoding them."""
+    """Show sizes, ratio, chunks and model of archives, and the files in them, without decoding."""
     rows = [_row(name) for name in files]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -26,6 +33,8 @@ def list_archives(files: options.Archives, as_json: options.Json = False) -> Non
         typer.echo(
             _COLUMNS.format(row["archive_length"], row["raw_length"], ratio, row["n_chunks"], models, row["file"])
         )
+        for member in row.get("members", []):
+            typer.echo(_member_line(member))
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -33,7 +42,7 @@ def _row(name: str) -> dict[str, Any]:
 
     with open_source(name, binary=True) as source:
         frames = list(scan(source))
-    return {
+    row = {
         "file": name,
         "archive_length": sum(frame.size for frame in frames),
         "raw_length": sum(frame.raw_length for frame in frames),
@@ -41,3 +50,40 @@ def _row(name: str) -> dict[str, Any]:
         "n_chunks": sum(total.n_chunks for frame in frames for total in frame.methods.values()),
         "models": sorted({frame.header.artefact_id.hex() for frame in frames if frame.header.uses_model}),
     }
+    members = [_facts(member) for frame in frames for member in _members_of(frame)]
+    return row | ({"members": members} if members else {})
+
+
+def _members_of(frame: FrameSummary) -> tuple[Member, ...]:
+    from llmzip.members import unpack_members
+
+    table = frame.sections.member_table
+    return unpack_members(table) if table is not None else ()
+
+
+def _facts(member: Member) -> dict[str, Any]:
+    from llmzip.members import printable
+
+    facts = {
+        "path": printable(member.path),
+        "kind": member.kind.name.lower(),
+        "mode": f"{member.mode:04o}",
+        "mtime_ns": member.mtime_ns,
+        "size": member.size,
+    }
+    return facts | ({"target": printable(member.target)} if member.target else {})
+
+
+def _member_line(facts: dict[str, Any]) -> str:
+    bits = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK}[facts["kind"]]
+    mode = stat.filemode(bits | int(facts["mode"], 8))
+    target = f" -> {facts['target']}" if "target" in facts else ""
+    return _MEMBER_COLUMNS.format(mode, facts["size"], _time(facts["mtime_ns"]), facts["path"] + target)
+
+
+def _time(mtime_ns: int) -> str:
+    """A time in UTC; beyond the years that the calendar of Python has, the nanoseconds themselves."""
+    try:
+        return datetime.fromtimestamp(mtime_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{mtime_ns} ns"

@@ -48,6 +48,15 @@ def parse_range(text: str) -> tuple[int, int]:
     return start, stop
 
 
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="IN... OUT", help="Files and folders, then the archive; one IN needs no OUT; - for standard input."
+    ),
+]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="OUT", help="File to write; all other names are then inputs.")
+]
 Source = Annotated[str | None, typer.Argument(metavar="IN", help="File to read; - or nothing: standard input.")]
 Target = Annotated[str | None, typer.Argument(metavar="OUT", help="File to write; - for standard output.")]
 Archives = Annotated[list[str], typer.Argument(metavar="FILE...", help="Archives; - for standard input.")]

@@ -22,7 +22,8 @@ def verify(
     lanes: options.Lanes = None,
 ) -> None:
     """Decode archives without writing anything, and compare every checksum."""
-    from llmzip.archive import DecompressOptions, decompress_stream
+    from llmzip.archive import decompress_stream
+    from llmzip.options import DecompressOptions
 
     chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
     results = []

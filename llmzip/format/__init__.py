@@ -6,6 +6,7 @@ from llmzip.format.chunk_record import ChunkRecord, Method
 from llmzip.format.container import ChunkPlace, FrameReader, FrameWriter, read_frames
 from llmzip.format.header import Header
 from llmzip.format.index import FrameIndex, FrameSummary, scan
+from llmzip.format.sections import Sections
 
 __all__ = [
     "ChunkPlace",
@@ -16,6 +17,7 @@ __all__ = [
     "FrameWriter",
     "Header",
     "Method",
+    "Sections",
     "read_frames",
     "scan",
 ]

@@ -16,8 +16,10 @@ from llmzip.format.chunk_record import ChunkRecord, Method, TrailerMark, read_re
 from llmzip.format.header import Header
 from llmzip.format.limits import DIGEST_SIZE, HEADER_SIZE, INDEX_STRIDE
 from llmzip.format.reader import ByteReader
-from llmzip.format.sections import skip_sections
+from llmzip.format.sections import Sections, read_sections
 from llmzip.format.trailer import LENGTH_SIZE, IndexPoint, Trailer, read_trailer
+
+_NONE = Sections()
 
 
 class FrameWriter:
@@ -28,12 +30,14 @@ class FrameWriter:
 
     Args:
         file: where the frame goes; it needs no seeking.
-        header: what decodes the chunks; its `single` is set here.
+        header: what decodes the chunks; its `single` and `sections` are set here.
+        sections: what stands behind the header.
     """
 
-    def __init__(self, file: BinaryIO, header: Header) -> None:
+    def __init__(self, file: BinaryIO, header: Header, sections: Sections = _NONE) -> None:
         self._file = file
-        self._header = header
+        self._sections = sections.pack()
+        self._header = replace(header, sections=bool(self._sections))
         self._held: tuple[ChunkRecord, bytes] | None = None
         self._points: list[IndexPoint] = []
         self._digest = hashlib.sha256()
@@ -80,7 +84,7 @@ class FrameWriter:
     def _release(self, *, single: bool) -> None:
         """Write the header and the chunk that was held back."""
         assert self._held is not None
-        self._write(replace(self._header, single=single).pack())
+        self._write(replace(self._header, single=single).pack() + self._sections)
         self._write_record(*self._held)
         self._held = None
 
@@ -115,6 +119,7 @@ class FrameReader:
 
     Attributes:
         header: what decodes the chunks.
+        sections: what stands behind the header.
         offset: position of the frame in the archive.
         raw_offset: position of its content in the archive's content.
         raw_length: bytes of content in the chunks passed so far.
@@ -135,8 +140,7 @@ class FrameReader:
         self.points: list[IndexPoint] = []
         self.trailer: Trailer | None = None
         self.finished = False
-        if header.sections:
-            skip_sections(reader)
+        self.sections = read_sections(reader) if header.sections else _NONE
 
     @property
     def size(self) -> int:

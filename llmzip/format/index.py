@@ -14,6 +14,7 @@ from llmzip.format.container import ChunkPlace, FrameReader, check_method, read_
 from llmzip.format.header import Header
 from llmzip.format.limits import HEADER_SIZE, INDEX_STRIDE
 from llmzip.format.reader import ByteReader
+from llmzip.format.sections import Sections
 from llmzip.format.trailer import LENGTH_SIZE, IndexPoint, Trailer, read_trailer
 
 
@@ -32,6 +33,7 @@ class FrameSummary:
 
     Attributes:
         header: what decodes the chunks.
+        sections: what stands behind the header.
         offset: position of the frame in the archive.
         size: bytes of the frame.
         raw_offset: position of its content in the archive's content.
@@ -42,6 +44,7 @@ class FrameSummary:
     """
 
     header: Header
+    sections: Sections
     offset: int
     size: int
     raw_offset: int
@@ -72,6 +75,7 @@ def scan(file: BinaryIO) -> Iterator[FrameSummary]:
         assert first is not None
         yield FrameSummary(
             header=frame.header,
+            sections=frame.sections,
             offset=frame.offset,
             size=frame.size,
             raw_offset=frame.raw_offset,
@@ -91,6 +95,7 @@ class FrameIndex:
         file: an archive that can seek. While an iterator of `chunks` is in use, nobody else may move it.
 
     Attributes:
+        frames: a summary of each.
         raw_length: bytes of content.
     """
 
@@ -99,10 +104,10 @@ class FrameIndex:
         indexed = _frame_by_index(file)
         if indexed is None:
             file.seek(0)
-            self._frames = list(scan(file))
+            self.frames = list(scan(file))
         else:
-            self._frames = [indexed]
-        self.raw_length = sum(frame.raw_length for frame in self._frames)
+            self.frames = [indexed]
+        self.raw_length = sum(frame.raw_length for frame in self.frames)
 
     def chunks(self, start: int, stop: int) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
         """Give header, place and payload of each chunk that holds a byte of `[start, stop)`.
@@ -111,7 +116,7 @@ class FrameIndex:
             start: first byte of the content wanted, from 0.
             stop: first byte no longer wanted.
         """
-        for frame in self._frames:
+        for frame in self.frames:
             if frame.raw_offset < stop and start < frame.raw_offset + frame.raw_length:
                 yield from self._chunks_of(frame, start, stop)
 
@@ -166,7 +171,7 @@ def _read_by_index(file: BinaryIO) -> FrameSummary | None:
     raw_length = _raw_length_at(file, frame.header, points[-1], mark_offset)
     if frame.header.single or raw_length is None:
         return None
-    return FrameSummary(frame.header, 0, size, 0, raw_length, points, trailer.digest)
+    return FrameSummary(frame.header, frame.sections, 0, size, 0, raw_length, points, trailer.digest)
 
 
 def _read_last_trailer(file: BinaryIO, mark_offset: int) -> Trailer:

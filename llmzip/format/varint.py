@@ -30,13 +30,13 @@ def pack_varint(value: int) -> bytes:
     return bytes(packed)
 
 
-def unpack_varint(next_byte: Callable[[], int], field: str, offset: int) -> int:
+def unpack_varint(next_byte: Callable[[], int], field: str, offset: int | None) -> int:
     """Read an integer that `pack_varint` wrote; each value has one form only, any other is refused.
 
     Args:
         next_byte: gives the next byte, 0 to 255.
         field: name of the field, for the error.
-        offset: position of the first byte, for the error.
+        offset: position of the first byte, for the error, if it has one in the archive.
 
     Raises:
         FormatError: more than 9 bytes, or a last byte of zero.

@@ -14,13 +14,14 @@ import pytest
 
 from bench import results, tradeoff
 from bench.tradeoff import Point, PointCoding, count_parameters, point_of
-from llmzip.archive import CompressOptions, compress
+from llmzip.archive import compress
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec, Ngrams
 from llmzip.format import Method, scan
 from llmzip.lanes import Lanes
 from llmzip.models.card import CARD_FILE
 from llmzip.models.store import StoredModel
+from llmzip.options import CompressOptions
 
 N_RAW = 1000
 

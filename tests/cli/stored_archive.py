@@ -1,4 +1,4 @@
-"""Stands in for `llmzip.archive` so that the commands are tested without a model: every chunk is stored.
+"""llmzip without a model, so that the commands are tested alone: every chunk that it writes is stored.
 
 `LLMZIP_FAULT` makes compress fail after its first chunk: `full` as a full disk does, `sleep` never ends.
 """
@@ -6,73 +6,62 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import time
-import types
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import BinaryIO
 
+import llmzip.archive
 from llmzip.chunking import split
-from llmzip.format import FrameIndex, FrameWriter, Header, Method, read_frames
-
-Report = Callable[[int, int], None] | None
-
-
-@dataclass(frozen=True)
-class CompressOptions:
-    """The options of the real module."""
-
-    model: str | None = None
-    chunk_size: int | None = None
-    window: int | None = None
-    overlap: int | None = None
-    threads: int | None = None
-    lanes: int | None = None
+from llmzip.format import FrameWriter, Header, Method, Sections
+from llmzip.options import CompressOptions
 
 
-@dataclass(frozen=True)
-class DecompressOptions:
-    """The options of the real module."""
+class StoringCompressor:
+    """In place of `llmzip.archive.Compressor`."""
 
-    model: str | None = None
-    threads: int | None = None
-    lanes: int | None = None
+    def __init__(
+        self,
+        target: BinaryIO,
+        options: CompressOptions,
+        progress: Callable[[int, int], None] | None = None,
+        sections: Sections | None = None,
+    ) -> None:
+        self._writer = FrameWriter(target, Header(), sections or Sections())
+        self._chunk_size = options.chunk_size or 32768
+        self._progress = progress or (lambda _raw, _archive: None)
+        self._content = bytearray()
 
+    def __enter__(self) -> StoringCompressor:
+        return self
 
-def compress_stream(source: BinaryIO, target: BinaryIO, options: CompressOptions, progress: Report) -> None:
-    """Store the input in chunks."""
-    writer = FrameWriter(target, Header())
-    for raw in split(source, options.chunk_size or 32768):
-        writer.write_chunk(Method.STORED, raw, raw)
-        if progress:
-            progress(writer.n_raw, writer.n_written)
-        _fail()
-    writer.finish()
-    if progress:
-        progress(writer.n_raw, writer.n_written)
+    def __exit__(self, *error: object) -> None:
+        pass
 
+    @property
+    def n_raw(self) -> int:
+        """Bytes of content."""
+        return self._writer.n_raw
 
-def decompress_stream(source: BinaryIO, target: BinaryIO, options: DecompressOptions, progress: Report) -> None:
-    """Write the stored chunks."""
-    assert options
-    for frame in read_frames(source):
-        for place, payload in frame.chunks():
-            place.record.verify(payload, payload, place.offset)
-            frame.update_digest(payload)
-            target.write(payload)
-            if progress:
-                progress(place.raw_offset + len(payload), place.offset)
-        frame.check_digest()
+    @property
+    def n_written(self) -> int:
+        """Bytes of the archive."""
+        return self._writer.n_written
 
+    def write(self, data: bytes) -> None:
+        """Keep the content for the end."""
+        self._content += data
 
-def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
-    """Give the bytes of a range."""
-    assert options
-    index = FrameIndex(source)
-    for _, place, payload in index.chunks(start, stop):
-        yield payload[max(start - place.raw_offset, 0) : stop - place.raw_offset]
+    def finish(self) -> None:
+        """Store all chunks."""
+        for raw in split(io.BytesIO(self._content), self._chunk_size):
+            self._writer.write_chunk(Method.STORED, raw, raw)
+            self._progress(self._writer.n_raw, self._writer.n_written)
+            _fail()
+        self._writer.finish()
+        self._progress(self._writer.n_raw, self._writer.n_written)
 
 
 def _fail() -> None:
@@ -86,9 +75,7 @@ def _fail() -> None:
 
 
 if __name__ == "__main__":
-    module = types.ModuleType("llmzip.archive")
-    module.__dict__.update(globals())
-    sys.modules["llmzip.archive"] = module
+    llmzip.archive.Compressor = StoringCompressor  # type: ignore[misc, assignment]
     from llmzip.cli import main
 
     main()

@@ -113,7 +113,8 @@ def test_an_interruption_leaves_nothing(command: list[str], folder: Path, number
     ("args", "code", "message"),
     [
         pytest.param(("compress", "none"), 61, b"llmzip: none: No such file or directory\n", id="missing"),
-        pytest.param(("compress", "."), 63, b"llmzip: .: expected a file, found a directory\n", id="directory"),
+        pytest.param(("decompress", ".", "b"), 63, b"llmzip: .: expected a file, found a directory\n", id="directory"),
+        pytest.param(("compress", "."), 50, b"llmzip: .: expected a name to add .llmz to", id="folder-without-a-name"),
         pytest.param(
             ("compress", "a", "."), 63, b"llmzip: .: expected a file, found a directory\n", id="into-directory"
         ),

@@ -8,7 +8,7 @@ import pytest
 from llmzip.errors import ChecksumError, FormatError, LimitError, TruncatedError, VersionError
 from llmzip.format import Header, read_frames
 from llmzip.format.reader import ByteReader
-from llmzip.format.sections import skip_sections
+from llmzip.format.sections import Sections, read_sections
 from llmzip.format.varint import pack_varint
 
 
@@ -19,7 +19,7 @@ def _sections(*sections: tuple[int, bytes]) -> bytes:
 
 def _skip(packed: bytes) -> int:
     reader = ByteReader(io.BytesIO(packed))
-    skip_sections(reader)
+    read_sections(reader)
     return reader.offset
 
 
@@ -39,7 +39,7 @@ def test_a_frame_with_a_comment_is_read() -> None:
     assert frame.raw_length == 6
 
 
-@pytest.mark.parametrize(("kind", "name"), [(1, "conditioner"), (2, "member table"), (3, "comment"), (9, "unknown")])
+@pytest.mark.parametrize(("kind", "name"), [(1, "conditioner"), (3, "comment"), (9, "unknown")])
 def test_needed_sections_are_refused_by_name(kind: int, name: str) -> None:
     """A section that must not be skipped gives a VersionError with its name and offset."""
     with pytest.raises(VersionError) as caught:
@@ -74,3 +74,24 @@ def test_every_truncation_is_told() -> None:
     for length in range(len(packed)):
         with pytest.raises(TruncatedError):
             _skip(packed[:length])
+
+
+@pytest.mark.parametrize("table", [b"", b"a table", bytes(1 << 20)])
+def test_a_member_table_comes_back(table: bytes) -> None:
+    """Up to 1 MiB, and its bytes are those of the document; beside it stands what may be skipped."""
+    packed = Sections(table).pack()
+    assert packed == _sections((2, table))
+    assert read_sections(ByteReader(io.BytesIO(packed))) == Sections(table)
+    both = _sections((0x83, b"{}"), (2, table))
+    assert read_sections(ByteReader(io.BytesIO(both))).member_table == table
+
+
+def test_no_sections_take_no_bytes() -> None:
+    """Without a table nothing is written."""
+    assert Sections().pack() == b""
+
+
+def test_a_table_above_the_limit_is_not_written() -> None:
+    """What no reader would take, no writer makes."""
+    with pytest.raises(ValueError, match="at most 1048576 bytes, found 1048577"):
+        Sections(bytes((1 << 20) + 1)).pack()

@@ -1,0 +1,125 @@
+"""Which members an archive holds, and their bytes, decoding no other chunks than those that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from llmzip.archive import read_range
+from llmzip.errors import ConfigError, FileMissingError, FormatError
+from llmzip.format import FrameIndex, FrameSummary
+from llmzip.members import Member, check_members, check_sizes, printable, unpack_members
+from llmzip.options import DecompressOptions
+
+
+@dataclass(frozen=True)
+class Place:
+    """A member, and where its content begins in that of the archive."""
+
+    member: Member
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """Where its content ends."""
+        return self.start + self.member.size
+
+
+def find_members(file: BinaryIO) -> list[Place]:
+    """All members of an archive, in order, without decoding it.
+
+    Args:
+        file: an archive that can seek.
+
+    Raises:
+        FormatError: the archive is damaged; a table is not allowed, or differs from its frame's content.
+        ConfigError: there is a frame without a table.
+    """
+    places = [place for frame in FrameIndex(file).frames for place in _members_of(frame)]
+    check_members(place.member for place in places)
+    return places
+
+
+def _members_of(frame: FrameSummary) -> Iterator[Place]:
+    if frame.sections.member_table is None:
+        raise ConfigError("expected an archive of files, found content without names; run: llmzip decompress")
+    members = unpack_members(frame.sections.member_table)
+    check_sizes(members, frame.raw_length, frame.offset)
+    start = frame.raw_offset
+    for member in members:
+        yield Place(member, start)
+        start += member.size
+
+
+def select(places: Sequence[Place], names: Sequence[bytes]) -> list[Place]:
+    """The members of these names and all below them; all members where no name is given.
+
+    Raises:
+        FileMissingError: a name that is none of a member.
+    """
+    if not names:
+        return list(places)
+    wanted = {name.rstrip(b"/") for name in names}
+    paths = [set(_with_parents(place.member.path)) for place in places]
+    for name in sorted(wanted.difference(*paths)):
+        raise FileMissingError("expected a member of the archive, found none of this name", path=printable(name))
+    return [place for place, own in zip(places, paths, strict=True) if not wanted.isdisjoint(own)]
+
+
+def _with_parents(path: bytes) -> Iterator[bytes]:
+    yield path
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path
+
+
+def read_contents(
+    file: BinaryIO, places: Sequence[Place], options: DecompressOptions
+) -> Iterator[tuple[Place, Iterator[bytes]]]:
+    """Each member and the pieces of its content, which are to be taken before the next member is.
+
+    Args:
+        file: the archive.
+        places: in the order of the archive.
+        options: where to find the model.
+
+    Raises:
+        FormatError: the archive is damaged.
+        ModelError: the model that it needs is not there, or computes something else.
+    """
+    for run in _neighbours(places):
+        start, stop = run[0].start, run[-1].stop
+        content = _Content(read_range(file, start, stop, options) if start < stop else iter(()))
+        for place in run:
+            yield place, content.take(place.member.size)
+
+
+def _neighbours(places: Sequence[Place]) -> Iterator[list[Place]]:
+    """Runs of members whose contents follow each other without a gap."""
+    run: list[Place] = []
+    for place in places:
+        if run and place.start != run[-1].stop:
+            yield run
+            run = []
+        run.append(place)
+    if run:
+        yield run
+
+
+class _Content:
+    """Pieces of bytes, cut anew."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def take(self, n: int) -> Iterator[bytes]:
+        """The next `n` bytes."""
+        while n:
+            piece = self._rest or next(self._pieces, b"")
+            if not piece:
+                raise FormatError(f"expected {n} more bytes of content, found none", field="member")
+            self._rest = piece[n:]
+            yield piece[:n]
+            n -= len(piece[:n])

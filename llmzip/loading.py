@@ -1,0 +1,88 @@
+"""The codec for a new archive, and the one that an archive's header asks for."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmzip.defaults import default_overlap, default_window
+from llmzip.errors import ConfigError, FormatError, ModelMismatchError
+from llmzip.format import Header
+from llmzip.format.limits import ARTEFACT_ID_SIZE
+from llmzip.options import CompressOptions, DecompressOptions
+
+if TYPE_CHECKING:
+    from llmzip.codec import Codec, Windowing
+    from llmzip.exact.spec import ModelSpec
+
+
+def codec_of(header: Header, options: DecompressOptions) -> Codec:
+    """The codec that a header asks for, its canary checked.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        ModelMismatchError: another model was asked for, or it computes something else here.
+        FormatError: windows that the model does not allow.
+    """
+    from llmzip.models.store import find_by_id, find_model
+
+    model = find_model(options.model) if options.model else find_by_id(header.artefact_id)
+    if bytes.fromhex(model.id)[:ARTEFACT_ID_SIZE] != header.artefact_id:
+        raise ModelMismatchError(
+            f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
+        )
+    try:
+        codec = _load_codec(model.path, header.window, header.overlap)
+    except ConfigError as error:
+        raise FormatError(f"header: {error}") from error
+    if codec.canary() != header.canary:
+        raise ModelMismatchError(
+            f"canary: expected {header.canary.hex()} from model {model.name}, found {codec.canary().hex()}; "
+            "the archive was damaged, or a machine computed wrongly"
+        )
+    return codec
+
+
+def load_codec(options: CompressOptions) -> Codec:
+    """The codec for new archives: the chosen model and windows, or the defaults.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        ConfigError: window and overlap that the model or the format does not allow.
+    """
+    from llmzip.models.store import find_bundled, find_model
+
+    model = find_model(options.model) if options.model else find_bundled()
+    return _load_codec(model.path, options.window, options.overlap)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
+    from llmzip.codec import Codec
+    from llmzip.models.artefact import load_artefact
+
+    artefact = load_artefact(folder)
+    return Codec(artefact, choose_windowing(artefact.spec, window, overlap))
+
+
+def choose_windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Windowing:
+    """Windows as asked for; what is None is as new archives of this model have it.
+
+    Raises:
+        ConfigError: the model or the format does not allow them.
+    """
+    from llmzip.codec import Windowing
+
+    limit = spec.max_positions
+    if window is None:
+        window = default_window(spec)
+    if window > limit:
+        raise ConfigError(f"window: expected at most {limit} tokens for this model, found {window}")
+    if overlap is None:
+        overlap = default_overlap(spec, window)
+    try:
+        Header(window=window, overlap=overlap, artefact_id=b"\xff" * ARTEFACT_ID_SIZE)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return Windowing(window, overlap)

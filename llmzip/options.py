@@ -1,0 +1,66 @@
+"""How to compress and decompress: what a caller may choose, checked when it is chosen."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from llmzip.defaults import DEFAULT_LANES
+from llmzip.errors import ConfigError
+from llmzip.format.limits import MAX_MODEL_RAW_LENGTH
+
+
+@dataclass(frozen=True)
+class DecompressOptions:
+    """How to decode; the archive itself says all that matters for the result.
+
+    Attributes:
+        model: name, id or path of the model, where it is not in the store under the archive's id.
+        threads: None means one a core.
+        lanes: chunks decoded at once, all threads together; None means 64.
+    """
+
+    model: str | None = None
+    threads: int | None = None
+    lanes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "lanes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: expected at least 1, found {value}")
+
+    @property
+    def n_threads(self) -> int:
+        """Threads to use."""
+        if self.threads:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def n_lanes(self) -> int:
+        """Lanes to use."""
+        return self.lanes or DEFAULT_LANES
+
+
+@dataclass(frozen=True)
+class CompressOptions(DecompressOptions):
+    """How to encode. Threads and lanes do not change the archive.
+
+    Attributes:
+        model: name, id or path of the model; None means the bundled one.
+        chunk_size: greatest size of a chunk in bytes; None means 32 KiB, with small models 16 to 32
+            KiB as the lanes ask for, and at most 64 times the window.
+        window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
+        overlap: tokens of the text before that a window begins with; None means a quarter of the window, with small
+            models a sixteenth.
+    """
+
+    chunk_size: int | None = None
+    window: int | None = None
+    overlap: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunk_size is not None and not 1 <= self.chunk_size <= MAX_MODEL_RAW_LENGTH:
+            raise ConfigError(f"chunk size: expected 1 to {MAX_MODEL_RAW_LENGTH} bytes, found {self.chunk_size}")
