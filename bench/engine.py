@@ -1,4 +1,4 @@
-"""How fast: the engine against float32 `transformers`, against its own products alone, and decode against encode.
+"""How fast: the engine against the same model in float32, against its own products alone, and decode against encode.
 
     python -m bench.engine [--model bundled] [--text FILE] [--tokens N] [--lanes 1,8,64] [--repeats R]
 
@@ -128,7 +128,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--lanes", type=_numbers, default=[1, 8, 64], metavar="N,N", help="to decode in; default: 1,8,64")
     add("--rows", type=_numbers, default=[], metavar="N,N", help="encode in blocks of so many rows too")
     add("--repeats", type=_positive, default=3, metavar="R", help="of everything; default: 3")
-    add("--float", type=Path, metavar="SOURCE", help="the model's Hugging Face folder or GGUF file")
+    add(
+        "--float",
+        type=Path,
+        metavar="SOURCE",
+        help="the model's Hugging Face folder or GGUF file, or a run of the trainer",
+    )
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     return parser.parse_args(arguments)
 

@@ -1,8 +1,8 @@
-"""The same windows through `transformers` in float32: what the exact engine is measured against.
+"""The same windows in float32: what the exact engine is measured against.
 
 With a source (a Hugging Face folder or a GGUF file) the model is the real one, and its own cost of the text
 says what exactness costs. Without, it is a Llama of the same sizes with random weights, which takes as long.
-Models of the trainer's own family run in the trainer's code.
+Models of the trainer's own family run in the trainer's code, all others in that of `transformers`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _LLAMA_PARTS = {
 
 
 class FloatModel:
-    """A causal language model of `transformers`, float32, on all cores.
+    """A causal language model, float32, on all cores.
 
     Args:
         spec: of the exact model.
-        source: the public model that it was made of; None means random weights.
+        source: the model that it was made of; None means random weights.
     """
 
     def __init__(self, spec: ModelSpec, source: Path | None, n_threads: int) -> None:

@@ -2,7 +2,7 @@
 
 Everything else that the encoder does (norms, rotations, softmax, frequencies, the range coder) is what it
 takes above this. Rows are quantised beforehand; products of attention have the average number of
-positions that a block's rows see.
+positions that a block's rows see, of selective layers with a budget at most that.
 """
 
 from __future__ import annotations

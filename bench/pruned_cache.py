@@ -27,7 +27,7 @@ from bench.results import Figure
 from bench.selection import budgets_of, describe, with_selection
 from bench.timing import Spread, interleave
 from llmzip.codec import Codec, Tokens, Windowing
-from llmzip.errors import ConfigError
+from llmzip.errors import ConfigError, ExactnessError
 from llmzip.exact.backend import Backend, Cache, Floats
 from llmzip.exact.cpu import SelectiveCpuCache
 from llmzip.exact.spec import MAX_CUTOFF, SELECTION_STEPS
@@ -101,6 +101,8 @@ class SettingCoding(Coding):
         self._clock = AttentionClock(by_operations.transformer.backend)
         by_operations.transformer.backend, by_operations.transformer.fused = cast("Backend", self._clock), None
         self._by_operations = Coding(by_operations, chunks, len(chunks), n_threads)
+        if self._by_operations.payloads != self.payloads:
+            raise ExactnessError("encode: expected the same payloads operation by operation, found others")
         self.attention: list[float] = []
         self.decode()
         self.decode_by_operations()

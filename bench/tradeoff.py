@@ -173,7 +173,7 @@ def _figures(
     yield Figure(name, "parameters in products", coding.n_products, "")
     yield Figure(name, "parameters in look-ups", coding.n_lookups, "")
     yield Figure(name, "artefact", coding.artefact_bytes / 1e6, "MB")
-    yield Figure(name, "ratio", coding.bits_per_byte, "bits/byte")
+    yield Figure(name, "payload", coding.bits_per_byte, "bits/byte")
     for metric, seconds in (("encode", encode), ("decode", decode)):
         speed = Spread.of(n_raw / 1000 / s for s in seconds)
         yield Figure(name, metric, speed.p50, "KB/s", speed)
@@ -195,8 +195,8 @@ def draw(found: Mapping[str, Sequence[Figure]], title: str, path: Path) -> None:
     axes = picture.subplots()
     for name, figures in found.items():
         value = {f.metric: f.value for f in figures}
-        axes.plot([value["decode"]], [value["ratio"]], "o")
-        axes.annotate(name, (value["decode"], value["ratio"]), xytext=(6, 4), textcoords="offset points")
+        axes.plot([value["decode"]], [value["payload"]], "o")
+        axes.annotate(name, (value["decode"], value["payload"]), xytext=(6, 4), textcoords="offset points")
     axes.set(xlabel="decode, KB/s", ylabel="bits per byte", title=title)
     axes.margins(0.15)
     axes.grid(alpha=0.3)

@@ -13,7 +13,7 @@ from llmzip import codec as codec_module
 from llmzip.codec import Codec, Tokens
 from llmzip.errors import ConfigError
 
-FLOAT, FLOOR, ENCODE, TOKENISE = "float32 transformers", "integer products", "encode", "tokenise"
+FLOAT, FLOOR, ENCODE, TOKENISE = "float32 model", "integer products", "encode", "tokenise"
 # A lane decodes at most this many tokens: one lane alone is slow.
 LANE_TOKENS = 256
 

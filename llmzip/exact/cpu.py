@@ -1,7 +1,7 @@
 """The CPU backend: buffers and layouts around the compiled functions of the modules `cpu_*`.
 
-Everything runs on the calling thread and releases the interpreter's lock; the codec gives each
-of its threads lanes of its own, so that threads never wait for each other inside the model.
+Everything runs on the calling thread, and all but the shortest calls release the interpreter's lock; the codec gives
+each of its threads lanes of its own, so that threads never wait for each other inside the model.
 """
 
 from __future__ import annotations
@@ -160,13 +160,13 @@ class CpuBackend:
 
     def activate(self, kind: str, gate: Floats, up: Floats | None) -> Floats:
         y = np.empty_like(gate)
-        normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
+        normal = tables.normal_table() if kind == "gelu" else tables.NO_NORMAL
         cpu_rows.activate(_KINDS[kind], gate, gate if up is None else up, up is not None, normal, y)
         return y
 
     def activate_rows(self, kind: str, gate: Floats, up: Floats | None, limit: int) -> Rows:
         rows = _new_rows(gate, limit)
-        normal = tables.normal_table() if kind == "gelu" else _NO_FLOATS
+        normal = tables.normal_table() if kind == "gelu" else tables.NO_NORMAL
         cpu_rows.activate_rows(
             _KINDS[kind],
             gate,
@@ -246,7 +246,7 @@ class CpuBackend:
     ) -> RunModel | None:
         if not supports(spec):
             return None
-        normal = tables.normal_table() if spec.activation == "gelu" else _NO_FLOATS
+        normal = tables.normal_table() if spec.activation == "gelu" else tables.NO_NORMAL
         return FusedModel(spec, matrices, vectors, rotation, embedding, ngrams, _KINDS[spec.activation], normal)
 
     def predict(self, hidden: Floats, matrix: PackedMatrix, bucket_size: int) -> tuple[NDArray[np.int32], Floats]:

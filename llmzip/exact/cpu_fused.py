@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmzip.exact import tables
 from llmzip.exact.backend import Floats, Segments
 from llmzip.exact.cpu_layers import N_SLOTS, NORMS, PARTS, Rules, Shape, run_model
 from llmzip.exact.matrix import QuantisedMatrix
@@ -23,7 +24,7 @@ Lookup = tuple[NDArray[np.int8], Floats]
 
 
 def supports(spec: ModelSpec) -> bool:
-    """Whether the layers of `spec` can run here."""
+    """Whether the model of `spec` can run here."""
     return not (spec.qk_norm or spec.sandwich_norms or spec.local_layers)
 
 
@@ -67,7 +68,7 @@ class FusedModel(HoldsAddresses):
         rows = [_weight_row(spec, f"layers.{layer}.", matrices, self._vectors) for layer in range(spec.n_layers)]
         self._weights = np.array(rows, dtype=np.int64)
         self._ends = np.array(_ends(spec, self._embedding, self._ngrams, self._vectors), dtype=np.int64)
-        self._cos, self._sin = rotation or (np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32))
+        self._cos, self._sin = rotation or (tables.NO_ANGLES, tables.NO_ANGLES)
         self._normal = normal
         self._shape = _shape(spec, activation)
         # Of a type of its own where there is none, so that only one kind of attention is compiled.

@@ -1,6 +1,6 @@
 """Matrix products of quantised rows, compiled: one thread each, free of the interpreter's lock.
 
-What `compiled` marks here and in the other modules of the CPU backend equals its twin in `llmzip.exact.reference`
+What `compiled` or `brief` marks here and in the other modules of the CPU backend equals its twin in `llmzip.exact.reference`
 bit for bit. Rules that keep it so: no `fastmath`; every float literal is a float32; rounding half to even is
 `(x + 1.5 * 2**23) - 1.5 * 2**23`, exact for |x| < 2**22; a maximum is taken over the bits, where compiled
 code can use vectors. Bit equality is tested, not assumed.
@@ -16,7 +16,7 @@ from llmzip.exact.products import COLUMNS, MAX_ROWS, product_tile, scaled_tile
 _TERMS_IN_INT32 = 2048
 
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
-# For calls of some microseconds, which keep the lock: a thread that lets it go waits longer than that to have it back.
+# For calls of tens of microseconds, which keep the lock: a thread that lets it go may wait longer to have it back.
 brief = numba.njit(cache=True, error_model="numpy")
 
 _tile_1, _tile_2, _tile_3 = product_tile(1), product_tile(2), product_tile(3)

@@ -159,3 +159,8 @@ def _to_q14(values: NDArray[np.int64]) -> NDArray[np.float32]:
 def _frozen(array: NDArray[_Number]) -> NDArray[_Number]:
     array.flags.writeable = False
     return array
+
+
+# In place of tables that a model has no use for: of their types, so that one compilation serves all models.
+NO_ANGLES = _frozen(np.zeros((1, 0), dtype=np.float32))
+NO_NORMAL = _frozen(np.zeros(0, dtype=np.float32))

@@ -89,8 +89,8 @@ class Transformer:
             float32 `[R, D]` after the final norm, rows in the order of the segments.
 
         Raises:
-            ValueError: a segment goes beyond its lane's capacity, or one of a selective model neither begins
-                its lane nor continues it: what a lane has forgotten cannot be taken back.
+            ValueError: a token beyond the vocabulary; a segment beyond its lane's capacity; or one of a selective
+                model that neither begins its lane nor continues it, for what it has forgotten cannot be taken back.
         """
         return self._run(cache, *_lay_out(segments))
 
@@ -109,6 +109,11 @@ class Transformer:
         ends = starts + index[:, 2]
         if (ends > cache.capacity).any():
             raise ValueError(f"lanes {lanes}: expected at most {cache.capacity} positions, found {ends}")
+        # One comparison for both ends: below 0 is above all others without a sign.
+        if (tokens.view(np.uint32) >= self.spec.vocab_size).any():
+            raise ValueError(
+                f"tokens: expected 0 to {self.spec.vocab_size - 1}, found {tokens.min()} to {tokens.max()}"
+            )
         cache.lengths[lanes] = ends
         if self.fused:
             return self.fused(cache, index, tokens, positions)

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from bench.floor import Floor
 from llmzip.codec import Windowing
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix
-from llmzip.exact.spec import ModelSpec
+from llmzip.exact.spec import ModelSpec, Selection
 
 SPEC = ModelSpec("llama", 64, 16, 2, 4, 2, 8, 24, 512, 0, rotary_width=8)
 
@@ -50,14 +52,23 @@ def test_floor_attention_is_near_that_of_all_pairs() -> None:
     assert abs(_run(Windowing(n, 0), n_tokens=n).n_attention / (2 * pairs * SPEC.head_width) - 1) < 0.05
 
 
-def _run(windowing: Windowing, n_tokens: int) -> _Counter:
+@pytest.mark.parametrize(("budgets", "share"), [((0, 0), 1.0), ((8, 8), 0.0315), ((8, 0), 0.516)])
+def test_floor_attention_stays_within_the_budgets(budgets: tuple[int, int], share: float) -> None:
+    """Of each layer; 8 of a window's 252 mean positions are a thirty-second."""
+    n = 504
+    spec = replace(SPEC, selection=Selection(1024, budgets))
+    found = _run(Windowing(n, 0), n, spec).n_attention / _run(Windowing(n, 0), n).n_attention
+    assert abs(found - share) < 0.001
+
+
+def _run(windowing: Windowing, n_tokens: int, spec: ModelSpec = SPEC) -> _Counter:
     backend = _Counter()
     matrices = {
         "embed": _matrix(64, 16),
         "layers.0.up": _matrix(24, 16),
         "layers.1.up": _matrix(24, 16),
     }
-    artefact = SimpleNamespace(spec=SPEC, parameters=SimpleNamespace(matrices=matrices))
+    artefact = SimpleNamespace(spec=spec, parameters=SimpleNamespace(matrices=matrices))
     codec = SimpleNamespace(backend=backend, artefact=artefact, windowing=windowing)
     with ThreadPoolExecutor(1) as pool:
         Floor(cast("Any", codec)).run([np.zeros(n_tokens, np.int32)], pool)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +11,10 @@ import numpy as np
 import pytest
 
 from bench import pruned_cache, results
-from bench.pruned_cache import UNPRUNED, SettingCoding, last_query_sees, variants
+from bench.pruned_cache import UNPRUNED, AttentionClock, SettingCoding, last_query_sees, variants
 from bench.selection import with_selection
 from llmzip.codec import Codec, Tokens, Windowing
-from llmzip.errors import ConfigError, ModelInvalidError
+from llmzip.errors import ConfigError, ExactnessError, ModelInvalidError
 from llmzip.lanes import Lanes
 from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.store import StoredModel
@@ -100,14 +99,21 @@ def test_less_seen_takes_less_memory(artefact: Artefact, tokens: Tokens) -> None
 
 
 def test_clock_counts_attention_only(artefact: Artefact, tokens: Tokens) -> None:
-    """A clocked backend gives the same payloads, and its seconds are some of those of the run."""
+    """Its seconds are some of those of the run."""
     coding = SettingCoding(artefact, WINDOWING, [tokens], 1)
     start = time.perf_counter()
     coding.decode_by_operations()
     assert 0 < coding.attention[0] < time.perf_counter() - start
-    with ThreadPoolExecutor(1) as pool:
-        payloads = list(Codec(artefact, WINDOWING).encode([tokens], pool))
-    assert coding.payloads == payloads
+
+
+def test_other_payloads_by_operations_are_an_error(
+    artefact: Artefact, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is clocked must be what is measured."""
+    attend = AttentionClock.selective_attention
+    monkeypatch.setattr(AttentionClock, "selective_attention", lambda *arguments: 1.5 * attend(*arguments))
+    with pytest.raises(ExactnessError, match="operation by operation"):
+        SettingCoding(artefact, WINDOWING, [tokens], 1)
 
 
 def test_every_setting_leaves_its_rows(

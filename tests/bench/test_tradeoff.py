@@ -17,7 +17,7 @@ from bench.tradeoff import Point, PointCoding, count_parameters, point_of
 from llmzip.archive import compress
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec, Ngrams
-from llmzip.format import Method, scan
+from llmzip.format import Method, read_frames
 from llmzip.lanes import Lanes
 from llmzip.models.card import CARD_FILE
 from llmzip.models.store import StoredModel
@@ -41,9 +41,10 @@ def test_payloads_are_those_of_the_program(
     for name in ("compress_zstd", "compress_general"):
         monkeypatch.setattr(f"llmzip.methods.{name}", lambda raw: raw)
     archive = compress(raw, CompressOptions(model="tiny", threads=1, **sizes))
-    (frame,) = scan(io.BytesIO(archive))
-    assert set(frame.methods) == {Method.MODEL}
-    assert coding.bits_per_byte == 8 * frame.methods[Method.MODEL].payload_length / len(raw)
+    frame = next(read_frames(io.BytesIO(archive)))
+    chunks = [(place.record.method, payload) for place, payload in frame.chunks()]
+    assert chunks == [(Method.MODEL, payload) for payload in coding.coding.payloads]
+    assert coding.bits_per_byte == 8 * sum(map(len, coding.coding.payloads)) / len(raw)
 
 
 @pytest.mark.parametrize(("cutoff", "budgets"), [(2.0, (40,)), (0.5, (4,)), (512.0, (0,))])
@@ -128,7 +129,7 @@ def test_every_point_has_its_row_and_its_place(
     assert tradeoff.main([*_arguments(sample_text, tmp_path), *points, "--picture", str(picture)]) == 0
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["metric"] for row in rows[:6]] == [
-        *("parameters in products", "parameters in look-ups", "artefact", "ratio", "encode", "decode")
+        *("parameters in products", "parameters in look-ups", "artefact", "payload", "encode", "decode")
     ]
     assert {row["case"] for row in rows} == {f"text.py, {N_RAW} bytes: {name}" for name in ("whole", "narrow")}
     assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[-2:]] == ["| whole", "| narrow"]

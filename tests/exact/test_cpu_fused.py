@@ -53,6 +53,17 @@ def test_all_layers_at_once_are_the_operations_one_by_one(variant: ModelSpec, ma
         assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("variant", ["llama", "gpt2"], indirect=True)
+def test_embeddings_are_scaled(variant: ModelSpec, make_parameters: Any) -> None:
+    """By a factor that is no power of two, with learned positions and without."""
+    scaled = replace(variant, embedding_scale=4.9)
+    parameters = make_parameters(scaled)
+    assert Transformer(scaled, parameters, CpuBackend()).fused is not None
+    found, expected = (_hidden(scaled, parameters, backend) for backend in (CpuBackend(), _OneByOne()))
+    assert _equal(found, expected)
+    assert not _equal(found, _hidden(variant, parameters, CpuBackend()))
+
+
 @pytest.mark.parametrize("variant", ["llama"], indirect=True)
 @pytest.mark.parametrize("part", ["q", "k", "v", "o", "gate", "up", "down"])
 @pytest.mark.parametrize("limit", [ONE_LIMB, TWO_LIMBS])
@@ -69,7 +80,7 @@ def test_each_matrix_has_its_own_limit(variant: ModelSpec, make_parameters: Any,
         assert np.array_equal(a, b)
 
 
-fused = pytest.mark.parametrize("variant", ["llama", "gpt_neox", "selective"], indirect=True)
+fused = pytest.mark.parametrize("variant", ["llama", "gpt_neox", "gpt2", "selective"], indirect=True)
 
 
 class _MadeWhenRead(Mapping[str, NDArray[np.float32]]):

@@ -122,3 +122,16 @@ def test_every_token_of_the_context_counts(model: Transformer) -> None:
     other = tokens.copy()
     other[1] = 5
     assert not _equal(_alone(model, tokens)[-1:], _alone(model, other)[-1:])
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("token", [-1, 83, 2**31 - 1, -(2**31)])
+def test_tokens_beyond_the_vocabulary_are_refused(
+    variant: ModelSpec, backend: str, token: int, make_parameters: Any
+) -> None:
+    """Before anything is read of a place that is none; the lane stays as it was."""
+    model = Transformer(variant, make_parameters(variant), load_backend(backend))
+    cache = model.new_cache(1, CAPACITY)
+    with pytest.raises(ValueError, match="tokens: expected 0 to"):
+        model.hidden(cache, [Segment(0, 0, np.array([0, token], dtype=np.int32))])
+    assert cache.lengths[0] == 0
