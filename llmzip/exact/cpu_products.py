@@ -1,9 +1,9 @@
 """Matrix products of quantised rows, compiled: one thread each, free of the interpreter's lock.
 
 What `compiled` or `brief` marks here and in the other modules of the CPU backend equals its twin in
-`llmzip.exact.reference` bit for bit. Rules that keep it so: no `fastmath`; every float literal is a float32; rounding half to even is
-`(x + 1.5 * 2**23) - 1.5 * 2**23`, exact for |x| < 2**22; a maximum is taken over the bits, where compiled
-code can use vectors. Bit equality is tested, not assumed.
+`llmzip.exact.reference` bit for bit. Rules that keep it so: no `fastmath`; every float literal is a float32; rounding
+half to even is `(x + 1.5 * 2**23) - 1.5 * 2**23`, exact for |x| < 2**22; a maximum is taken over the bits, where
+compiled code can use vectors. Bit equality is tested, not assumed.
 """
 
 from __future__ import annotations
