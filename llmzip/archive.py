@@ -18,6 +18,7 @@ from llmzip.defaults import default_chunk_size
 from llmzip.errors import ConfigError, FormatError
 from llmzip.format import FrameIndex, FrameReader, FrameWriter, Header, Method, Sections, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE
+from llmzip.journal import Journal
 from llmzip.loading import codec_of, load_codec
 from llmzip.members import Member, check_sizes, unpack_members
 from llmzip.options import CompressOptions, DecompressOptions
@@ -54,7 +55,11 @@ def decompress(archive: bytes, options: DecompressOptions | None = None) -> byte
 
 
 def compress_stream(
-    source: BinaryIO, target: BinaryIO, options: CompressOptions, progress: Progress | None = None
+    source: BinaryIO,
+    target: BinaryIO,
+    options: CompressOptions,
+    progress: Progress | None = None,
+    journal: BinaryIO | None = None,
 ) -> None:
     """Compress a file or pipe.
 
@@ -63,8 +68,9 @@ def compress_stream(
         target: opened for writing; it needs no seeking.
         options: model and sizes.
         progress: told the raw bytes taken in and the archive bytes written so far.
+        journal: see `Compressor`.
     """
-    with Compressor(target, options, progress) as compressor:
+    with Compressor(target, options, progress, journal=journal) as compressor:
         while data := source.read(1 << 20):
             compressor.write(data)
         compressor.finish()
@@ -78,6 +84,8 @@ class Compressor:
         options: model and sizes.
         progress: told the raw bytes taken in and the archive bytes written so far.
         sections: what stands behind the header.
+        journal: a file, opened for reading and writing, that keeps what the model made of chunks, and gives what an
+            earlier run has kept there.
     """
 
     def __init__(
@@ -86,6 +94,7 @@ class Compressor:
         options: CompressOptions,
         progress: Progress | None = None,
         sections: Sections | None = None,
+        journal: BinaryIO | None = None,
     ) -> None:
         self._codec = load_codec(options)
         header = Header(
@@ -98,6 +107,7 @@ class Compressor:
         self._chunk_size = options.chunk_size
         self._progress = progress or (lambda _raw, _archive: None)
         self._pool = ThreadPoolExecutor(options.n_threads)
+        self._journal = Journal(journal, self._codec) if journal else None
         self._buffer = bytearray()
 
     def __enter__(self) -> Compressor:
@@ -141,20 +151,34 @@ class Compressor:
         return list(split(io.BytesIO(group), self._chunk_size))
 
     def _write_group(self, chunks: list[bytes]) -> None:
-        from llmzip.methods import looks_like_text, plan
+        from llmzip.methods import plan
 
         raw_done, written = self._writer.n_raw, self._writer.n_written
-        is_text = [looks_like_text(raw) for raw in chunks]
-        texts = [raw for raw, text in zip(chunks, is_text, strict=True) if text]
-        coded = self._codec.encode(self._codec.tokenise(texts), self._pool)
-        payloads = []
-        for raw, text in zip(chunks, is_text, strict=True):
-            payloads.append(next(coded) if text else None)
+        payloads: list[bytes | None] = []
+        for raw, payload in zip(chunks, self._model_payloads(chunks), strict=True):
+            payloads.append(payload)
             raw_done += len(raw)
             written += len(payloads[-1] or raw)
             self._progress(raw_done, written)
         for part in plan(chunks, payloads, self._pool.map):
             self._writer.write_chunk(part.method, part.raw, part.payload)
+
+    def _model_payloads(self, chunks: list[bytes]) -> Iterator[bytes | None]:
+        """What the model makes of each chunk, or has made of it before; None for what is no text."""
+        from llmzip.methods import looks_like_text
+
+        texts = [i for i, raw in enumerate(chunks) if looks_like_text(raw)]
+        kept = {i: self._journal.find(chunks[i]) for i in texts} if self._journal else {}
+        missing = {i: chunks[i] for i in texts if kept.get(i) is None}
+        payloads = self._codec.encode(self._codec.tokenise(list(missing.values())), self._pool)
+        for i, raw in enumerate(chunks):
+            if i in missing:
+                payload = next(payloads)
+                if self._journal:
+                    self._journal.keep(raw, payload)
+                yield payload
+            else:
+                yield kept.get(i)
 
 
 def decompress_stream(

@@ -41,7 +41,7 @@ class Packer:
         ConfigError: two of the paths have the same last name.
     """
 
-    def __init__(self, paths: Sequence[str], leave_out: Iterable[str] = (), warn: Warn = lambda _: None) -> None:
+    def __init__(self, paths: Sequence[str], leave_out: Iterable[str | Path] = (), warn: Warn = lambda _: None) -> None:
         self._leave_out = {Path(path).resolve() for path in leave_out}
         self._warn = warn
         self._sources: dict[bytes, Path] = {}
@@ -58,13 +58,20 @@ class Packer:
         """Bytes of content of all files."""
         return sum(member.size for member in self.members)
 
-    def write(self, target: BinaryIO, options: CompressOptions, progress: Progress | None = None) -> None:
+    def write(
+        self,
+        target: BinaryIO,
+        options: CompressOptions,
+        progress: Progress | None = None,
+        journal: BinaryIO | None = None,
+    ) -> None:
         """Write the archive.
 
         Args:
             target: opened for writing; it needs no seeking.
             options: model and sizes.
             progress: told the raw bytes taken in and the archive bytes written so far.
+            journal: see `Compressor`.
 
         Raises:
             FileError: a file cannot be read, or has become shorter.
@@ -76,7 +83,7 @@ class Packer:
                 if progress:
                     progress(before[0] + n_raw, before[1] + n_written)
 
-            with Compressor(target, options, report, Sections(pack_members(run))) as compressor:
+            with Compressor(target, options, report, Sections(pack_members(run)), journal) as compressor:
                 for piece in self._content(run):
                     compressor.write(piece)
                 compressor.finish()

@@ -22,6 +22,7 @@ _RANKS = {
     "methods": 3,
     "members": 3,
     "lanes": 4,
+    "journal": 4,
     "loading": 4,
     "archive": 5,
     "archive_file": 6,

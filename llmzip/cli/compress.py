@@ -9,7 +9,7 @@ import typer
 
 from llmzip.cli import options
 from llmzip.cli.decompress import decompress
-from llmzip.cli.files import STANDARD, compressed_name, open_target, source_name
+from llmzip.cli.files import STANDARD, compressed_name, files_of, open_journal, open_target, source_name
 from llmzip.cli.progress import Report, shown
 from llmzip.cli.transfer import Transfer
 
@@ -26,6 +26,7 @@ def compress(
     stdout: options.ToStdout = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    resume: options.Resume = False,
     model: options.Model = None,
     chunk_size: options.ChunkSize = None,
     window: options.Window = None,
@@ -52,17 +53,17 @@ def compress(
     if len(sources) > 1 or (source is not None and _is_folder(source)):
         if remove and not stdout:
             raise typer.BadParameter("only a single file is removed after success", param_hint="--rm")
-        _pack(sources, target or compressed_name(sources[0]), force, quiet, verbose, chosen())
+        _pack(sources, target or compressed_name(sources[0]), force, quiet, verbose, resume, chosen())
         return
-
-    def work(source_file: BinaryIO, target_file: BinaryIO, report: Report) -> None:
-        from llmzip.archive import compress_stream
-
-        compress_stream(source_file, target_file, chosen(), report)
-
     name = source_name(source)
     target = target or compressed_name(name)
-    Transfer(name, target, force, remove and not stdout, quiet, verbose, archive_in=False).run(work)
+
+    def work(source_file: BinaryIO, target_file: BinaryIO, report: Report, journal: BinaryIO | None) -> None:
+        from llmzip.archive import compress_stream
+
+        compress_stream(source_file, target_file, chosen(), report, journal)
+
+    Transfer(name, target, force, remove and not stdout, quiet, verbose, archive_in=False, resume=resume).run(work)
 
 
 def _sources_and_target(names: list[str], output: str | None) -> tuple[list[str], str | None]:
@@ -76,12 +77,23 @@ def _is_folder(name: str) -> bool:
     return name != STANDARD and Path(name).is_dir()
 
 
-def _pack(sources: list[str], target: str, force: bool, quiet: bool, verbose: bool, chosen: CompressOptions) -> None:
+def _pack(
+    sources: list[str],
+    target: str,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    resume: bool,
+    chosen: CompressOptions,
+) -> None:
     from llmzip.packing import Packer
 
-    packer = Packer(sources, [] if target == STANDARD else [target], lambda text: typer.echo(text, err=True))
-    with shown(target, lambda: packer.raw_length, quiet=quiet) as progress:
+    packer = Packer(sources, files_of(target), lambda text: typer.echo(text, err=True))
+    with (
+        open_journal(target, resume=resume) as journal,
+        shown(target, lambda: packer.raw_length, quiet=quiet) as progress,
+    ):
         with open_target(target, STANDARD, force=force, binary=True) as file:
-            packer.write(file, chosen, progress.report)
+            packer.write(file, chosen, progress.report, journal)
         if verbose:
             typer.echo(f"{target}: {len(packer.members)} members, {progress.summary()}", err=True)

@@ -26,7 +26,7 @@ def decompress(
     name = source_name(source)
     target = STANDARD if stdout else target or decompressed_name(name)
 
-    def work(source_file: BinaryIO, target_file: BinaryIO, report: Report) -> None:
+    def work(source_file: BinaryIO, target_file: BinaryIO, report: Report, _journal: BinaryIO | None) -> None:
         from llmzip.archive import decompress_stream
         from llmzip.options import DecompressOptions
 

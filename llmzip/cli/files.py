@@ -1,14 +1,16 @@
 """Opening what a command reads and writes: never half a target, never a lost one.
 
 A target is written under another name beside it and renamed at the end, so that it is there in whole or not at all.
+That name is always the same, so that what a killed process leaves is found by the next one; a lock tells the two apart.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,9 @@ from llmzip.errors import ConfigError, FileExistsRefusedError, NotARegularFileEr
 
 SUFFIX = ".llmz"
 STANDARD = "-"
+# Names of files have 255 bytes at most; this leaves room for what is put around one.
+_MAX_NAME = 240
+_PART, _JOURNAL = "part", "journal"
 
 
 def source_name(source: str | None) -> str:
@@ -137,33 +142,109 @@ def _refuse_existing(path: Path, force: bool) -> None:
 @contextmanager
 def _written_whole(path: Path, source: str) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its place at the end, or is removed on any error or interruption."""
-    try:
-        handle, part = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    try:
-        with os.fdopen(handle, "wb") as file:
+    part = _beside(path, _PART)
+    with _open_own(part, path) as file:
+        try:
+            file.truncate(0)
             yield file
             file.flush()
             _copy_status(source, part)
             os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+            if os.name == "nt":
+                file.close()
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     _sync_folder(path.parent)
 
 
-def _copy_status(source: str, target: str) -> None:
+@contextmanager
+def open_journal(target: str, *, resume: bool) -> Iterator[BinaryIO | None]:
+    """Open what keeps the work on a target that is not whole yet; `None` if the target is no file.
+
+    It is removed at the end. After an interruption it stays with `resume`; after a kill it always does.
+
+    Args:
+        target: a path, or `-` for standard output.
+        resume: go on with what an earlier run has left, and leave it for a later one.
+    """
+    path = Path(target).resolve()
+    if target == STANDARD or (path.exists() and not path.is_file()):
+        yield None
+        return
+    journal = _beside(path, _JOURNAL)
+    with _open_own(journal, path) as file:
+        try:
+            if not resume:
+                file.truncate(0)
+            yield file
+        except BaseException:
+            if not resume:
+                journal.unlink(missing_ok=True)
+            raise
+        journal.unlink(missing_ok=True)
+
+
+def files_of(target: str) -> list[Path]:
+    """A target, and what stands beside it while it is not whole."""
+    if target == STANDARD:
+        return []
+    path = Path(target).resolve()
+    return [path, _beside(path, _PART), _beside(path, _JOURNAL)]
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A name for a file of ours in the folder of `path`, no longer than file systems allow."""
+    name = path.name if len(os.fsencode(path.name)) <= _MAX_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    return path.with_name(f".{name}.{kind}")
+
+
+@contextmanager
+def _open_own(part: Path, path: Path) -> Iterator[BinaryIO]:
+    """Open a file that no other process has open, new or as it was left.
+
+    Raises:
+        FileExistsRefusedError: another process has it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        try:
+            handle = os.open(part, flags, 0o600)
+        except OSError as error:
+            error.filename = str(path)
+            raise
+        with os.fdopen(handle, "r+b") as file:
+            _lock(file, path)
+            # Between opening and locking, its owner may have renamed or removed it.
+            if part.exists() and os.path.samestat(os.fstat(handle), part.lstat()):
+                yield file
+                return
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Lock a file until it is closed, where the system has such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return
+        raise FileExistsRefusedError("another llmzip is writing it at the moment", path=str(path)) from None
+
+
+def _copy_status(source: str, target: Path) -> None:
     """Give permissions and time of the source, or the usual permissions of a new file."""
     status = None if source == STANDARD else Path(source).stat()
     if status is None or not stat.S_ISREG(status.st_mode):
         umask = os.umask(0)
         os.umask(umask)
-        Path(target).chmod(0o666 & ~umask)
+        target.chmod(0o666 & ~umask)
         return
-    Path(target).chmod(stat.S_IMODE(status.st_mode) & 0o777)
+    target.chmod(stat.S_IMODE(status.st_mode) & 0o777)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 

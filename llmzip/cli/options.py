@@ -71,6 +71,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only er
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say sizes and speed at the end.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
 
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on after a run that was killed or interrupted; after Ctrl-C keep what is done."),
+]
+
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model: a name, an id or a path.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]

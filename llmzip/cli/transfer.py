@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import typer
 
-from llmzip.cli.files import STANDARD, open_source, open_target
+from llmzip.cli.files import STANDARD, open_journal, open_source, open_target
 from llmzip.cli.progress import Report, shown
 
-Work = Callable[[BinaryIO, BinaryIO, Report], None]
+# From a source to a target, with reports; the last is a journal, if there is one.
+Work = Callable[[BinaryIO, BinaryIO, Report, BinaryIO | None], None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Transfer:
         remove: remove the source after success.
         quiet: show no progress.
         verbose: say sizes and speed at the end.
-        archive_in: the source is an archive.
+        archive_in: the source is an archive; if it is not, the work has a journal.
+        resume: go on with the journal that an earlier run has left.
     """
 
     source: str
@@ -37,6 +40,7 @@ class Transfer:
     quiet: bool
     verbose: bool
     archive_in: bool
+    resume: bool = False
 
     def run(self, work: Work) -> None:
         """Do the work from source to target; the source is removed last, if at all."""
@@ -44,8 +48,13 @@ class Transfer:
             open_source(self.source, binary=self.archive_in) as source,
             shown(self.source, lambda: self._raw_length(source), quiet=self.quiet) as progress,
         ):
-            with open_target(self.target, self.source, force=self.force, binary=not self.archive_in) as target:
-                work(source, target, progress.report)
+            # Around the target, so that it is there until that is whole.
+            journaled = nullcontext() if self.archive_in else open_journal(self.target, resume=self.resume)
+            with (
+                journaled as journal,
+                open_target(self.target, self.source, force=self.force, binary=not self.archive_in) as target,
+            ):
+                work(source, target, progress.report, journal)
             if self.verbose:
                 typer.echo(f"{self.source}: {progress.summary()}", file=sys.stderr)
         if self.remove and STANDARD not in (self.source, self.target):

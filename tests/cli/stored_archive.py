@@ -28,11 +28,13 @@ class StoringCompressor:
         options: CompressOptions,
         progress: Callable[[int, int], None] | None = None,
         sections: Sections | None = None,
+        journal: BinaryIO | None = None,
     ) -> None:
         self._writer = FrameWriter(target, Header(), sections or Sections())
         self._chunk_size = options.chunk_size or 32768
         self._progress = progress or (lambda _raw, _archive: None)
         self._content = bytearray()
+        self._journal = journal
 
     def __enter__(self) -> StoringCompressor:
         return self
