@@ -8,31 +8,24 @@ of chunks; the size of the input does not matter.
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, BinaryIO
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 from llmzip.chunking import split
+from llmzip.decoding import decode_chunks, decode_each
 from llmzip.defaults import default_chunk_size
 from llmzip.errors import ConfigError, FormatError
-from llmzip.format import FrameIndex, FrameReader, FrameWriter, Header, Method, Sections, read_frames
+from llmzip.format import ChunkPlace, FrameReader, FrameWriter, Header, Sections, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.journal import Journal
-from llmzip.loading import codec_of, load_codec
+from llmzip.loading import load_codec
 from llmzip.members import Member, check_sizes, unpack_members
 from llmzip.options import CompressOptions, DecompressOptions
-
-if TYPE_CHECKING:
-    from llmzip.format import ChunkPlace, ChunkRecord
-    from llmzip.lanes import LaneDecoder
 
 Progress = Callable[[int, int], None]
 
 GROUP_SIZE = 4 << 20
-# How far decoding runs ahead of what is written: chunks a lane, and bytes.
-LANES_AHEAD = 2
-MAX_HELD = 64 << 20
 
 
 def compress(data: bytes, options: CompressOptions | None = None) -> bytes:
@@ -215,75 +208,38 @@ def decompress_stream(
             check_sizes(members, frame.raw_length, frame.offset)
 
 
+def verify_stream(
+    source: BinaryIO, options: DecompressOptions, progress: Progress | None = None
+) -> Iterator[tuple[ChunkPlace, FormatError]]:
+    """Decode an archive without keeping its content; each damaged chunk, and what is wrong with it.
+
+    Args:
+        source: an archive; it may be a pipe.
+        options: where to find the model.
+        progress: told the raw bytes decoded and the archive bytes read so far.
+
+    Raises:
+        FormatError: damage outside of chunks, where reading cannot go on.
+        ModelError: the model that it needs is not there, or computes something else.
+    """
+    for frame in read_frames(source):
+        members = _members_of(frame)
+        chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
+        whole = True
+        for place, raw in decode_each(chunks, options):
+            if isinstance(raw, FormatError):
+                whole = False
+                yield place, raw
+            else:
+                frame.update_digest(raw)
+            if progress:
+                progress(place.raw_offset + place.record.raw_length, frame.offset + frame.size)
+        if whole:
+            frame.check_digest()
+        if members is not None:
+            check_sizes(members, frame.raw_length, frame.offset)
+
+
 def _members_of(frame: FrameReader) -> tuple[Member, ...] | None:
     table = frame.sections.member_table
     return None if table is None else unpack_members(table)
-
-
-def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
-    """The bytes `[start, stop)` of the content, decoding only the chunks that hold them.
-
-    Args:
-        source: an archive that can seek.
-        start: first byte, from 0.
-        stop: first byte no longer wanted; what lies beyond the end is not there.
-        options: where to find the model.
-    """
-    for place, raw in decode_chunks(FrameIndex(source).chunks(start, stop), options):
-        yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
-
-
-def decode_chunks(
-    chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
-) -> Iterator[tuple[ChunkPlace, bytes]]:
-    """Decode chunks in lanes and check them; they come back in order, a bounded number ahead."""
-    pending: deque[tuple[ChunkPlace, bytes, Future[bytes]]] = deque()
-    decoders: dict[Header, LaneDecoder] = {}
-    n_held = 0
-    try:
-        for header, place, payload in chunks:
-            record = place.record
-            if record.method is Method.MODEL:
-                if header not in decoders:
-                    decoders[header] = _lane_decoder(header, options)
-                result = decoders[header].submit(payload, record.raw_length)
-            else:
-                result = _decoded(record, payload)
-            pending.append((place, payload, result))
-            n_held += record.raw_length
-            while len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD:
-                n_held -= pending[0][0].record.raw_length
-                yield _checked(*pending.popleft())
-        while pending:
-            yield _checked(*pending.popleft())
-    finally:
-        for decoder in decoders.values():
-            decoder.close()
-
-
-def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:
-    """The bytes of a chunk that needs no model."""
-    from llmzip.general import decompress_general
-
-    result: Future[bytes] = Future()
-    try:
-        raw = decompress_general(payload, record.raw_length) if record.method is Method.GENERAL else payload
-        result.set_result(raw)
-    except FormatError as error:
-        result.set_exception(error)
-    return result
-
-
-def _checked(place: ChunkPlace, payload: bytes, result: Future[bytes]) -> tuple[ChunkPlace, bytes]:
-    try:
-        raw = result.result()
-    except FormatError as error:
-        raise type(error)(f"chunk: {error}", offset=place.offset) from error
-    place.record.verify(raw, payload, place.offset)
-    return place, raw
-
-
-def _lane_decoder(header: Header, options: DecompressOptions) -> LaneDecoder:
-    from llmzip.lanes import LaneDecoder
-
-    return LaneDecoder(codec_of(header, options), options.n_lanes, options.n_threads)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from llmzip.archive import Compressor, read_range
+from llmzip.archive import Compressor
+from llmzip.decoding import read_range
 from llmzip.format import FrameIndex
 from llmzip.options import CompressOptions, DecompressOptions
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from llmzip.archive import read_range
+from llmzip.decoding import read_range
 from llmzip.errors import ConfigError, FileMissingError, FormatError
 from llmzip.format import FrameIndex, FrameSummary
 from llmzip.members import Member, check_members, check_sizes, printable, unpack_members

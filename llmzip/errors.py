@@ -7,7 +7,8 @@ LlmzipError                     1   anything llmzip raises on purpose
 │   ├── VersionError           12   a version, flag, method or section this reader does not know
 │   ├── TruncatedError         13   ends before a field that the format promises
 │   ├── ChecksumError          14   stored and computed checksum differ
-│   └── LimitError             15   above a limit of format/limits.py
+│   ├── LimitError             15   above a limit of format/limits.py
+│   └── LossError              16   part of the content is lost; the rest was saved
 ├── ModelError                 20
 │   ├── ModelNotFoundError     21   no such model on this machine
 │   ├── ModelMismatchError     22   the archive needs another model, or the canary differs
@@ -49,6 +50,7 @@ __all__ = [
     "FormatError",
     "LimitError",
     "LlmzipError",
+    "LossError",
     "ModelError",
     "ModelInvalidError",
     "ModelMismatchError",
@@ -143,6 +145,12 @@ class LimitError(FormatError):
     def above(cls, field: str, offset: int, limit: int, have: int) -> LimitError:
         """Make the error for the value `have` at `offset`, which may be at most `limit`."""
         return cls(f"at most {limit} allowed, found {have}", field=field, offset=offset, need=limit, have=have)
+
+
+class LossError(FormatError):
+    """Part of an archive's content is lost; what is left was saved."""
+
+    exit_code: ClassVar[int] = 16
 
 
 class ModelError(LlmzipError):

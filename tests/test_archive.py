@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import llmzip.archive
-from llmzip.archive import compress, compress_stream, decompress, read_range
+from llmzip.archive import compress, compress_stream, decompress
 from llmzip.codec import Codec
+from llmzip.decoding import read_range
 from llmzip.errors import (
     ConfigError,
     FormatError,

@@ -23,7 +23,8 @@ def cat(
     lanes: options.Lanes = None,
 ) -> None:
     """Write the content of an archive, or a range of it, to standard output."""
-    from llmzip.archive import decompress_stream, read_range
+    from llmzip.archive import decompress_stream
+    from llmzip.decoding import read_range
     from llmzip.options import DecompressOptions
 
     chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)

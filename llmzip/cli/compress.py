@@ -40,7 +40,7 @@ def compress(
     if decode:
         if len(sources) > 1:
             raise typer.BadParameter(f"expected one archive, found {len(sources)}", param_hint="--decompress")
-        decompress(source, target, remove, force, stdout, quiet, verbose, model, threads, lanes)
+        decompress(source, target, remove, force, stdout, quiet, verbose, False, model, threads, lanes)
         return
 
     def chosen() -> CompressOptions:

@@ -76,6 +76,10 @@ Resume = Annotated[
     typer.Option("--resume", help="Go on after a run that was killed or interrupted; after Ctrl-C keep what is done."),
 ]
 
+Salvage = Annotated[
+    bool, typer.Option("--salvage", help="Write what is left of a damaged archive, and say what is lost.")
+]
+
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model: a name, an id or a path.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]

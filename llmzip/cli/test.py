@@ -1,16 +1,20 @@
-"""`llmzip test`: decode and compare with every checksum, write nothing."""
+"""`llmzip test`: decode and compare with every checksum, write nothing; every damaged chunk is named."""
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from llmzip.cli import options
 from llmzip.cli.files import open_source
 from llmzip.cli.progress import shown
+from llmzip.errors import FormatError
+
+if TYPE_CHECKING:
+    from llmzip.format import ChunkPlace
+    from llmzip.options import DecompressOptions
 
 
 def verify(
@@ -22,20 +26,50 @@ def verify(
     lanes: options.Lanes = None,
 ) -> None:
     """Decode archives without writing anything, and compare every checksum."""
-    from llmzip.archive import decompress_stream
     from llmzip.options import DecompressOptions
 
     chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
     results = []
+    first: FormatError | None = None
     for name in files:
-        with (
-            open_source(name, binary=True) as source,
-            Path(os.devnull).open("wb") as nowhere,
-            shown(name, lambda: None, quiet=quiet) as progress,
-        ):
-            decompress_stream(source, nowhere, chosen, progress.report)
-        results.append({"file": name, "ok": True, "raw_length": progress.raw_length})
-        if not quiet and not as_json:
-            typer.echo(f"{name}: ok, {progress.raw_length} bytes")
+        try:
+            result, errors = _verify(name, chosen, quiet=quiet, lines=not as_json)
+        except FormatError as error:
+            result, errors = {"file": name, "ok": False, "error": str(error)}, [error]
+            if not as_json:
+                typer.echo(f"{name}: {error}", err=True)
+        results.append(result)
+        first = first or (errors[0] if errors else None)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
+    if first:
+        raise typer.Exit(first.exit_code)
+
+
+def _verify(
+    name: str, chosen: DecompressOptions, *, quiet: bool, lines: bool
+) -> tuple[dict[str, Any], list[FormatError]]:
+    """The result of one archive, and the errors of its chunks."""
+    from llmzip.archive import verify_stream
+
+    damaged = []
+    with open_source(name, binary=True) as source, shown(name, lambda: None, quiet=quiet) as progress:
+        for place, error in verify_stream(source, chosen, progress.report):
+            damaged.append((place, error))
+            if lines:
+                typer.echo(f"{name}: {_range(place)}: {error}", err=True)
+    if lines and not quiet and not damaged:
+        typer.echo(f"{name}: ok, {progress.raw_length} bytes")
+    facts: dict[str, Any] = {"file": name, "ok": not damaged, "raw_length": progress.raw_length}
+    if damaged:
+        facts["damaged"] = [_facts(place, error) for place, error in damaged]
+    return facts, [error for _, error in damaged]
+
+
+def _range(place: ChunkPlace) -> str:
+    return f"bytes {place.raw_offset} to {place.raw_offset + place.record.raw_length - 1}"
+
+
+def _facts(place: ChunkPlace, error: FormatError) -> dict[str, Any]:
+    lengths = {"raw_offset": place.raw_offset, "raw_length": place.record.raw_length}
+    return {"offset": place.offset, **lengths, "error": str(error)}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import termios
 from pathlib import Path
@@ -90,3 +91,39 @@ def test_progress_is_shown_on_a_terminal_only(command: list[str], folder: Path) 
         os.close(outer)
     assert b"a: " in shown[0]
     assert shown[1] == b"end"
+
+
+def _damaged(run: Any, folder: Path) -> bytes:
+    """An archive `a.llmz` of four chunks, the third damaged; the content."""
+    text = b"".join(b"line %d of many\n" % i for i in range(6000))
+    (folder / "a").write_bytes(text)
+    assert run("compress", "a", "--chunk-size", "32K").returncode == 0
+    archive = bytearray((folder / "a.llmz").read_bytes())
+    archive[70_000] ^= 1
+    (folder / "a.llmz").write_bytes(archive)
+    return text
+
+
+def test_salvage_writes_what_is_left_and_tells_what_is_lost(run: Any, folder: Path) -> None:
+    """With an exit code of its own; without damage it is decompress."""
+    text = _damaged(run, folder)
+    assert run("decompress", "a.llmz", "whole").returncode == 14
+    done = run("decompress", "--salvage", "--rm", "a.llmz", "rest")
+    lost, told = done.stderr.decode().splitlines()
+    start, stop = map(int, re.findall(r"\d+", lost)[:2])
+    assert lost.startswith(f"a.llmz: lost: bytes {start} to {stop} of the content: chunk check: stored")
+    assert (done.returncode, told) == (16, "llmzip: a.llmz: content was lost in 1 places; what is left is in rest")
+    assert (folder / "rest").read_bytes() == text[:start] + text[stop + 1 :]
+    assert 60_000 < start < stop < 100_000
+    assert (folder / "a.llmz").exists()
+    assert not (folder / "whole").exists()
+    assert run("compress", "rest").returncode == 0
+    assert run("decompress", "--salvage", "rest.llmz", "again").returncode == 0
+    assert (folder / "again").read_bytes() == (folder / "rest").read_bytes()
+
+
+def test_salvage_needs_a_file(run: Any, folder: Path) -> None:
+    """A pipe cannot be searched from its end."""
+    _damaged(run, folder)
+    done = run("decompress", "--salvage", data=(folder / "a.llmz").read_bytes())
+    assert (done.returncode, done.stderr) == (50, b"llmzip: --salvage: expected a file, found a pipe\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,26 @@ def test_test_decodes_and_writes_nothing(run: Any, archive: Path) -> None:
     archive.write_bytes(blob)
     assert run("test", archive.name).returncode == 14
     assert sorted(archive.parent.iterdir()) == before
+
+
+def test_test_names_every_damaged_chunk(run: Any, archive: Path) -> None:
+    """By the bytes of the content that it holds; those of other archives too, and damage between chunks."""
+    whole = archive.read_bytes()
+    blob = bytearray(whole)
+    blob[5000] ^= 1
+    blob[100_000] ^= 1
+    archive.write_bytes(blob)
+    (archive.parent / "cut.llmz").write_bytes(whole[:60_000])
+    done = run("test", archive.name, "cut.llmz")
+    first, second, third = done.stderr.decode().splitlines()
+    assert done.returncode == 14
+    shape = r"text\.llmz: bytes (\d+) to (\d+): chunk check: stored \w+, computed \w+ at offset \d+"
+    ranges = [tuple(map(int, re.fullmatch(shape, line).groups())) for line in (first, second)]  # type: ignore[union-attr]
+    assert all(start < damaged < stop for (start, stop), damaged in zip(ranges, (4950, 99_450), strict=True))
+    assert third.startswith("cut.llmz: chunk payload: need ")
+    facts, cut = json.loads(run("test", "--json", archive.name, "cut.llmz").stdout)
+    assert (facts["ok"], [chunk["raw_offset"] for chunk in facts["damaged"]]) == (False, [start for start, _ in ranges])
+    assert not cut["ok"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Chunks of an archive back to bytes: in lanes, in order, each held against its check."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, BinaryIO
+
+from llmzip.errors import FormatError
+from llmzip.format import FrameIndex, Header, Method
+from llmzip.loading import codec_of
+from llmzip.options import DecompressOptions
+
+if TYPE_CHECKING:
+    from llmzip.format import ChunkPlace, ChunkRecord
+    from llmzip.lanes import LaneDecoder
+
+# How far decoding runs ahead of what is written: chunks a lane, and bytes.
+LANES_AHEAD = 2
+MAX_HELD = 64 << 20
+
+
+def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+    """The bytes `[start, stop)` of the content, decoding only the chunks that hold them.
+
+    Args:
+        source: an archive that can seek.
+        start: first byte, from 0.
+        stop: first byte no longer wanted; what lies beyond the end is not there.
+        options: where to find the model.
+    """
+    for place, raw in decode_chunks(FrameIndex(source).chunks(start, stop), options):
+        yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
+
+
+def decode_chunks(
+    chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
+) -> Iterator[tuple[ChunkPlace, bytes]]:
+    """Decode chunks in lanes and check them; they come back in order, a bounded number ahead.
+
+    Raises:
+        FormatError: a chunk is damaged.
+    """
+    for place, raw in decode_each(chunks, options):
+        if isinstance(raw, FormatError):
+            raise raw
+        yield place, raw
+
+
+def decode_each(
+    chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
+) -> Iterator[tuple[ChunkPlace, bytes | FormatError]]:
+    """As `decode_chunks`, but of a damaged chunk the error comes in its place."""
+    pending: deque[tuple[ChunkPlace, bytes, Future[bytes]]] = deque()
+    decoders: dict[Header, LaneDecoder] = {}
+    n_held = 0
+    try:
+        for header, place, payload in chunks:
+            record = place.record
+            if record.method is Method.MODEL:
+                if header not in decoders:
+                    decoders[header] = _lane_decoder(header, options)
+                result = decoders[header].submit(payload, record.raw_length)
+            else:
+                result = _decoded(record, payload)
+            pending.append((place, payload, result))
+            n_held += record.raw_length
+            while len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD:
+                n_held -= pending[0][0].record.raw_length
+                yield _checked(*pending.popleft())
+        while pending:
+            yield _checked(*pending.popleft())
+    finally:
+        for decoder in decoders.values():
+            decoder.close()
+
+
+def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:
+    """The bytes of a chunk that needs no model."""
+    from llmzip.general import decompress_general
+
+    result: Future[bytes] = Future()
+    try:
+        raw = decompress_general(payload, record.raw_length) if record.method is Method.GENERAL else payload
+        result.set_result(raw)
+    except FormatError as error:
+        result.set_exception(error)
+    return result
+
+
+def _checked(place: ChunkPlace, payload: bytes, result: Future[bytes]) -> tuple[ChunkPlace, bytes | FormatError]:
+    try:
+        raw = result.result()
+    except FormatError as error:
+        return place, type(error)(f"chunk: {error}", offset=place.offset)
+    try:
+        place.record.verify(raw, payload, place.offset)
+    except FormatError as error:
+        return place, error
+    return place, raw
+
+
+def _lane_decoder(header: Header, options: DecompressOptions) -> LaneDecoder:
+    from llmzip.lanes import LaneDecoder
+
+    return LaneDecoder(codec_of(header, options), options.n_lanes, options.n_threads)

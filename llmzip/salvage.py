@@ -1,0 +1,116 @@
+"""What is left of a damaged archive: every chunk that decodes, and which bytes of the content are lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from llmzip.archive import Progress
+from llmzip.decoding import decode_each
+from llmzip.errors import FormatError
+from llmzip.format import ChunkPlace, ChunkRecord, Header
+from llmzip.format.recovery import Chunk, Gap, recover
+from llmzip.options import DecompressOptions
+
+
+class Loss(NamedTuple):
+    """Content that is lost.
+
+    Attributes:
+        start: its first byte in the content; None where the length of something lost before it is not known.
+        n_raw: how many bytes; None if that is not known.
+        offset: the place in the archive.
+        n_saved: bytes of content that were written before it.
+        reason: what is wrong there.
+    """
+
+    start: int | None
+    n_raw: int | None
+    offset: int
+    n_saved: int
+    reason: str
+
+    def __str__(self) -> str:
+        if self.start is None or self.n_raw is None:
+            amount = "an unknown number of bytes" if self.n_raw is None else f"{self.n_raw} bytes"
+            where = f"{amount} behind the first {self.n_saved} that were saved"
+        else:
+            where = f"bytes {self.start} to {self.start + self.n_raw - 1} of the content"
+        return f"lost: {where}: {self.reason}"
+
+
+def salvage_stream(
+    source: BinaryIO, target: BinaryIO, options: DecompressOptions, progress: Progress | None = None
+) -> list[Loss]:
+    """Write all content that can still be decoded.
+
+    Args:
+        source: an archive that can seek.
+        target: opened for writing.
+        options: where to find the model.
+        progress: told the bytes written and the bytes of the archive passed so far.
+
+    Returns:
+        What is not in the target, in order; nothing where the archive is whole.
+
+    Raises:
+        ModelError: a model that is needed is not there, or computes something else.
+    """
+    return _Salvage(source, target, options, progress).run()
+
+
+class _Salvage:
+    def __init__(
+        self, source: BinaryIO, target: BinaryIO, options: DecompressOptions, progress: Progress | None
+    ) -> None:
+        self._source, self._target, self._options, self._progress = source, target, options, progress
+        # Found, but not yet decoded: chunks, and gaps between them.
+        self._ahead: deque[Chunk | Gap] = deque()
+        self._losses: list[Loss] = []
+        self._n_saved = 0
+        # The content up to what was settled last; None behind a gap of unknown length.
+        self._n_passed: int | None = 0
+
+    def run(self) -> list[Loss]:
+        for place, raw in decode_each(self._chunks(), self._options):
+            self._settle_gaps()
+            self._settle_chunk(place, raw)
+        self._settle_gaps()
+        return self._losses
+
+    def _chunks(self) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
+        for part in recover(self._source, self._decodes):
+            self._ahead.append(part)
+            if isinstance(part, Chunk):
+                yield part.header, ChunkPlace(part.record, part.offset, part.raw_offset or 0), part.payload
+
+    def _settle_gaps(self) -> None:
+        """Note the gaps before the next chunk."""
+        while self._ahead and isinstance(gap := self._ahead[0], Gap):
+            self._ahead.popleft()
+            if gap.n_raw != 0:
+                reason = f"nothing that can be read at offsets {gap.start} to {gap.stop - 1} of the archive"
+                if gap.start == gap.stop:
+                    reason = f"an end is missing at offset {gap.start} of the archive"
+                self._losses.append(Loss(self._n_passed, gap.n_raw, gap.start, self._n_saved, reason))
+            self._pass(gap.n_raw)
+
+    def _settle_chunk(self, place: ChunkPlace, raw: bytes | FormatError) -> None:
+        self._ahead.popleft()
+        if isinstance(raw, FormatError):
+            n_raw = place.record.raw_length
+            self._losses.append(Loss(self._n_passed, n_raw, place.offset, self._n_saved, str(raw)))
+        else:
+            self._target.write(raw)
+            self._n_saved += len(raw)
+        self._pass(place.record.raw_length)
+        if self._progress:
+            self._progress(self._n_saved, place.offset + place.record.size)
+
+    def _pass(self, n_raw: int | None) -> None:
+        self._n_passed = None if self._n_passed is None or n_raw is None else self._n_passed + n_raw
+
+    def _decodes(self, header: Header, record: ChunkRecord, payload: bytes) -> bool:
+        chunk = (header, ChunkPlace(record, 0, 0), payload)
+        return all(not isinstance(raw, FormatError) for _, raw in decode_each(iter([chunk]), self._options))
