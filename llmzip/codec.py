@@ -89,9 +89,12 @@ class Codec:
         """Only encoding needs it."""
         return ByteTokenizer(self.artefact.tokenizer_json, self.artefact.vocabulary)
 
-    @functools.cache  # noqa: B019 (a codec lives as long as the process, or as its cache in archive.py)
     def canary(self) -> bytes:
         """Two bytes that differ where the engine computes anything else. SPEC.md, section 3.3."""
+        return self._canary
+
+    @functools.cached_property
+    def _canary(self) -> bytes:
         spec = self.artefact.spec
         tokens = (np.arange(CANARY_TOKENS, dtype=np.int64) * 7919 % spec.vocab_size).astype(np.int32)
         tokens[0] = spec.bos_id

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -109,6 +111,16 @@ def test_canary_depends_on_the_model_alone(tiny_artefact: Artefact) -> None:
     canaries = {Codec(tiny_artefact, windowing).canary() for windowing in WINDOWINGS}
     assert len(canaries) == 1
     assert len(canaries.pop()) == 2
+
+
+def test_nothing_keeps_a_codec_that_nobody_uses(tiny_artefact: Artefact) -> None:
+    """Headers can ask for many windows; what was made for one of them goes when it is no longer needed."""
+    codec = Codec(tiny_artefact, Windowing(32, 8))
+    codec.canary()
+    known = weakref.ref(codec)
+    del codec
+    gc.collect()
+    assert known() is None
 
 
 def test_damaged_payloads_end(codec: Codec, sample_text: bytes) -> None:
