@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,7 +21,13 @@ LANES_AHEAD = 2
 MAX_HELD = 64 << 20
 
 
-def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+def read_range(
+    source: BinaryIO,
+    start: int,
+    stop: int,
+    options: DecompressOptions,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Iterator[bytes]:
     """The bytes `[start, stop)` of the content, decoding only the chunks that hold them.
 
     Args:
@@ -29,9 +35,18 @@ def read_range(source: BinaryIO, start: int, stop: int, options: DecompressOptio
         start: first byte, from 0.
         stop: first byte no longer wanted; what lies beyond the end is not there.
         options: where to find the model.
+        warn: told of damage outside of what is wanted, such as a missing index.
+
+    Raises:
+        FormatError: what is wanted is damaged, or lies behind damage.
     """
-    for place, raw in decode_chunks(FrameIndex(source).chunks(start, stop), options):
+    index = FrameIndex(source, tolerant=True)
+    if index.damage is not None:
+        warn(f"damaged behind byte {index.raw_length} of the content, read without its index: {index.damage}")
+    for place, raw in decode_chunks(index.chunks(start, min(stop, index.raw_length)), options):
         yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
+    if index.damage is not None and stop > index.raw_length:
+        raise index.damage
 
 
 def decode_chunks(

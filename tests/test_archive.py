@@ -5,6 +5,7 @@ import dataclasses
 import io
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,31 @@ def test_progress_tells_bytes_in_and_out(sample_text: bytes) -> None:
     compress_stream(io.BytesIO(sample_text[:3000]), target, OPTIONS, lambda *numbers: calls.append(numbers))
     assert calls[-1] == (3000, len(target.getvalue()))
     assert [raw for raw, _ in calls] == sorted(raw for raw, _ in calls)
+
+
+@pytest.mark.parametrize("damage", ["end cut off", "index damaged", "trailer gone"])
+def test_ranges_need_no_index(damage: str, sample_text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records lead to what is wanted, and the reader says so; what lies behind the damage is an error."""
+    for name in ("compress_zstd", "compress_general"):
+        monkeypatch.setattr(f"llmzip.methods.{name}", lambda raw: raw)
+    content = sample_text[:9000]
+    archive = compress(content, replace(OPTIONS, chunk_size=100))
+    n_trailer = int.from_bytes(archive[-2:], "little") + 2
+    damaged = bytearray(archive)
+    if damage == "index damaged":
+        damaged[-n_trailer + 1] ^= 0x55
+    else:
+        del damaged[-1 if damage == "end cut off" else -n_trailer :]
+    told: list[str] = []
+    file = io.BytesIO(bytes(damaged))
+    assert b"".join(read_range(file, 4000, 8000, DECODE, told.append)) == content[4000:8000]
+    assert [line.partition(", ")[0] for line in told] == ["damaged behind byte 9000 of the content"]
+    rest = read_range(file, 8950, 9001, DECODE)
+    assert content[8950:].startswith(next(rest))
+    with pytest.raises(FormatError):
+        list(rest)
+    with pytest.raises(FormatError):
+        FrameIndex(file)
 
 
 def test_ranges_are_slices(archive: bytes) -> None:

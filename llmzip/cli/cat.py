@@ -36,6 +36,6 @@ def cat(
             if not source.seekable():
                 raise ConfigError(f"{file}: expected a file for --range, found a pipe")
             start, stop = wanted
-            for piece in read_range(source, start, stop, chosen):
+            for piece in read_range(source, start, stop, chosen, lambda text: typer.echo(f"{file}: {text}", err=True)):
                 target.write(piece)
     target.flush()

@@ -64,26 +64,42 @@ def scan(file: BinaryIO) -> Iterator[FrameSummary]:
         FormatError: as `read_frames`.
     """
     for frame in read_frames(file):
-        methods = {method: MethodTotal() for method in Method}
-        first = None
+        summary, error = _summarise(frame)
+        if error is not None:
+            raise error
+        assert summary is not None
+        yield summary
+
+
+def _summarise(frame: FrameReader) -> tuple[FrameSummary | None, FormatError | None]:
+    """What a frame holds, as far as it can be read, and what stopped the reader; nothing without a whole chunk."""
+    methods = {method: MethodTotal() for method in Method}
+    first = error = None
+    raw_length = 0
+    try:
         for place in frame.places():
             first = first or IndexPoint(0, place.offset - frame.offset)
             total = methods[place.record.method]
             total.n_chunks += 1
             total.raw_length += place.record.raw_length
             total.payload_length += place.record.payload_length
-        assert first is not None
-        yield FrameSummary(
-            header=frame.header,
-            sections=frame.sections,
-            offset=frame.offset,
-            size=frame.size,
-            raw_offset=frame.raw_offset,
-            raw_length=frame.raw_length,
-            points=(first, *frame.points),
-            digest=frame.trailer.digest if frame.trailer else None,
-            methods={method: total for method, total in methods.items() if total.n_chunks},
-        )
+            raw_length += place.record.raw_length
+    except FormatError as caught:
+        error = caught
+    if first is None:
+        return None, error
+    summary = FrameSummary(
+        header=frame.header,
+        sections=frame.sections,
+        offset=frame.offset,
+        size=frame.size,
+        raw_offset=frame.raw_offset,
+        raw_length=raw_length,
+        points=(first, *(point for point in frame.points if point.raw_offset < raw_length)),
+        digest=frame.trailer.digest if frame.trailer else None,
+        methods={method: total for method, total in methods.items() if total.n_chunks},
+    )
+    return summary, error
 
 
 class FrameIndex:
@@ -93,21 +109,40 @@ class FrameIndex:
 
     Args:
         file: an archive that can seek. While an iterator of `chunks` is in use, nobody else may move it.
+        tolerant: take the chunks before damage, such as a missing end, instead of refusing the archive.
 
     Attributes:
         frames: a summary of each.
-        raw_length: bytes of content.
+        raw_length: bytes of content that can be reached.
+        damage: what keeps from reaching more, if anything does.
+
+    Raises:
+        FormatError: the archive is damaged, and not `tolerant`, or before its first chunk.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, tolerant: bool = False) -> None:
         self._file = file
+        self.damage: FormatError | None = None
         indexed = _frame_by_index(file)
-        if indexed is None:
-            file.seek(0)
-            self.frames = list(scan(file))
-        else:
-            self.frames = [indexed]
+        self.frames = list(self._walk(tolerant)) if indexed is None else [indexed]
         self.raw_length = sum(frame.raw_length for frame in self.frames)
+
+    def _walk(self, tolerant: bool) -> Iterator[FrameSummary]:
+        """Summarise the frames by their records, up to damage."""
+        self._file.seek(0)
+        n_frames = 0
+        try:
+            for frame in read_frames(self._file):
+                summary, error = _summarise(frame)
+                if summary is not None and (error is None or tolerant):
+                    n_frames += 1
+                    yield summary
+                if error is not None:
+                    raise error
+        except FormatError as error:
+            if not tolerant or not n_frames:
+                raise
+            self.damage = error
 
     def chunks(self, start: int, stop: int) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
         """Give header, place and payload of each chunk that holds a byte of `[start, stop)`.

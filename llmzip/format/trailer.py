@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
-from llmzip.errors import FormatError
+from llmzip.errors import ChecksumError, FormatError
 from llmzip.format.chunk_record import TRAILER_MARK
-from llmzip.format.limits import DIGEST_SIZE, MAX_TRAILER_LENGTH
+from llmzip.format.limits import DIGEST_SIZE, INDEX_CHECK_SIZE, MAX_TRAILER_LENGTH
 from llmzip.format.reader import ByteReader
 from llmzip.format.varint import pack_varint
 
@@ -46,6 +47,8 @@ class Trailer:
             body += pack_varint(point.raw_offset - last.raw_offset)
             body += pack_varint(point.offset - last.offset)
             last = point
+        if self.points:
+            body += _index_check(bytes(body))
         body += self.digest
         return bytes(body) + _pack_length(len(body))
 
@@ -60,14 +63,10 @@ def read_trailer(reader: ByteReader, n_index: int, mark_offset: int) -> Trailer:
 
     Raises:
         TruncatedError: the archive ends within the trailer.
+        ChecksumError: the index is damaged.
         FormatError: the trailer's length is not what it says.
     """
-    points = []
-    last = IndexPoint(0, 0)
-    for _ in range(n_index):
-        raw_delta = reader.read_varint("index raw offset")
-        last = IndexPoint(last.raw_offset + raw_delta, last.offset + reader.read_varint("index offset"))
-        points.append(last)
+    points = _read_points(reader, n_index)
     digest = reader.read(DIGEST_SIZE, "digest")
     offset = reader.offset
     need = _pack_length(offset - mark_offset)
@@ -81,6 +80,28 @@ def read_trailer(reader: ByteReader, n_index: int, mark_offset: int) -> Trailer:
             have=have,
         )
     return Trailer(tuple(points), digest)
+
+
+def _read_points(reader: ByteReader, n_index: int) -> list[IndexPoint]:
+    """Read the entries and, if there are any, their check."""
+    points = []
+    last = IndexPoint(0, 0)
+    packed = bytearray(pack_varint(n_index << 2 | TRAILER_MARK))
+    for _ in range(n_index):
+        deltas = reader.read_varint("index raw offset"), reader.read_varint("index offset")
+        packed += b"".join(map(pack_varint, deltas))
+        last = IndexPoint(last.raw_offset + deltas[0], last.offset + deltas[1])
+        points.append(last)
+    if points:
+        offset = reader.offset
+        check, computed = reader.read(INDEX_CHECK_SIZE, "index check"), _index_check(bytes(packed))
+        if check != computed:
+            raise ChecksumError.differs("index check", offset, check, computed)
+    return points
+
+
+def _index_check(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(INDEX_CHECK_SIZE, "little")
 
 
 def _pack_length(length: int) -> bytes:
