@@ -23,7 +23,7 @@ from pathlib import Path
 from bench import results
 from bench.results import Figure
 from bench.timing import Spread
-from llmzip.archive import Compressor, compress, decompress
+from llmzip.archive import StreamCompressor, compress, decompress
 from llmzip.contents import find_members
 from llmzip.errors import ExactnessError, LlmzipError
 from llmzip.format import FrameWriter, Header, Method, Sections, scan
@@ -65,7 +65,7 @@ def _files(options: CompressOptions) -> bytes:
         Member(b"d/l", Kind.LINK, 0o777, 2, target=b"a"),
     ]
     target = io.BytesIO()
-    with Compressor(target, options, sections=Sections(pack_members(members))) as compressor:
+    with StreamCompressor(target, options, sections=Sections(pack_members(members))) as compressor:
         compressor.write(_TEXT)
         compressor.finish()
     return target.getvalue()

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from llmzip.archive import compress, decompress
     from llmzip.archive_file import open
     from llmzip.errors import ConfigError, ExactnessError, FormatError, LlmzipError, ModelError
+    from llmzip.incremental import Compressor, Decompressor
     from llmzip.options import CompressOptions, DecompressOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CompressOptions",
+    "Compressor",
     "ConfigError",
     "DecompressOptions",
+    "Decompressor",
     "ExactnessError",
     "FormatError",
     "LlmzipError",
@@ -40,6 +43,8 @@ __all__ = [
 _MODULES = {
     "CompressOptions": "llmzip.options",
     "DecompressOptions": "llmzip.options",
+    "Compressor": "llmzip.incremental",
+    "Decompressor": "llmzip.incremental",
     "compress": "llmzip.archive",
     "decompress": "llmzip.archive",
     "open": "llmzip.archive_file",

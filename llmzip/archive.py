@@ -61,15 +61,15 @@ def compress_stream(
         target: opened for writing; it needs no seeking.
         options: model and sizes.
         progress: told the raw bytes taken in and the archive bytes written so far.
-        journal: see `Compressor`.
+        journal: see `StreamCompressor`.
     """
-    with Compressor(target, options, progress, journal=journal) as compressor:
+    with StreamCompressor(target, options, progress, journal=journal) as compressor:
         while data := source.read(1 << 20):
             compressor.write(data)
         compressor.finish()
 
 
-class Compressor:
+class StreamCompressor:
     """Takes bytes as they come and writes an archive; `finish` writes its end.
 
     Args:
@@ -103,7 +103,7 @@ class Compressor:
         self._journal = Journal(journal, self._codec) if journal else None
         self._buffer = bytearray()
 
-    def __enter__(self) -> Compressor:
+    def __enter__(self) -> StreamCompressor:
         return self
 
     def __exit__(self, *error: object) -> None:

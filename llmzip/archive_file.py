@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from llmzip.archive import Compressor
+from llmzip.archive import StreamCompressor
 from llmzip.decoding import read_range
 from llmzip.format import FrameIndex
 from llmzip.options import CompressOptions, DecompressOptions
@@ -104,7 +104,7 @@ class ArchiveWriter(io.RawIOBase):
     def __init__(self, file: BinaryIO, options: CompressOptions) -> None:
         self._file = file
         try:
-            self._compressor = Compressor(file, options)
+            self._compressor = StreamCompressor(file, options)
         except BaseException:
             file.close()
             raise

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from llmzip.archive import Compressor, Progress
+from llmzip.archive import Progress, StreamCompressor
 from llmzip.errors import ConfigError, FileError, FormatError
 from llmzip.format import Sections
 from llmzip.members import Kind, Member, check_members, pack_members, printable, split_members
@@ -71,7 +71,7 @@ class Packer:
             target: opened for writing; it needs no seeking.
             options: model and sizes.
             progress: told the raw bytes taken in and the archive bytes written so far.
-            journal: see `Compressor`.
+            journal: see `StreamCompressor`.
 
         Raises:
             FileError: a file cannot be read, or has become shorter.
@@ -83,7 +83,7 @@ class Packer:
                 if progress:
                     progress(before[0] + n_raw, before[1] + n_written)
 
-            with Compressor(target, options, report, Sections(pack_members(run)), journal) as compressor:
+            with StreamCompressor(target, options, report, Sections(pack_members(run)), journal) as compressor:
                 for piece in self._content(run):
                     compressor.write(piece)
                 compressor.finish()

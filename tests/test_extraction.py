@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmzip.archive import Compressor
+from llmzip.archive import StreamCompressor
 from llmzip.contents import find_members, select
 from llmzip.errors import (
     ConfigError,
@@ -48,9 +48,10 @@ def _nothing_outside(tmp_path: Path) -> Iterator[None]:
 def _pack(members: Sequence[Member], content: bytes) -> bytes:
     """A frame of any members that a table can hold, safe or not."""
     target = io.BytesIO()
-    with Compressor(target, CompressOptions(model="tiny", threads=1), sections=Sections(pack_members(members))) as c:
-        c.write(content)
-        c.finish()
+    sections = Sections(pack_members(members))
+    with StreamCompressor(target, CompressOptions(model="tiny", threads=1), sections=sections) as compressor:
+        compressor.write(content)
+        compressor.finish()
     return target.getvalue()
 
 
@@ -104,7 +105,7 @@ def test_wanted_members_decode_their_chunks_only(
     members = [Member(b"%02d" % i, Kind.FILE, 0o600, 0, 100) for i in range(60)]
     target = io.BytesIO()
     chosen = CompressOptions(model="tiny", threads=1, chunk_size=500)
-    with Compressor(target, chosen, sections=Sections(pack_members(members))) as compressor:
+    with StreamCompressor(target, chosen, sections=Sections(pack_members(members))) as compressor:
         compressor.write(sample_text[:6000])
         compressor.finish()
     decoded: list[int] = []
@@ -209,7 +210,7 @@ def test_damage_leaves_whole_files_only(out: Path, sample_text: bytes) -> None:
     members = [Member(b"a", Kind.FILE, 0o600, 0, 600), Member(b"b", Kind.FILE, 0o600, 0, 600)]
     target = io.BytesIO()
     chosen = CompressOptions(model="tiny", threads=1, chunk_size=600)
-    with Compressor(target, chosen, sections=Sections(pack_members(members))) as compressor:
+    with StreamCompressor(target, chosen, sections=Sections(pack_members(members))) as compressor:
         compressor.write(b"\n" * 599 + b"x")
         compressor.write(sample_text[:600])
         compressor.finish()

@@ -29,6 +29,7 @@ _RANKS = {
     "archive_file": 7,
     "contents": 6,
     "packing": 7,
+    "incremental": 7,
     "salvage": 7,
     "extraction": 7,
     "cli": 8,

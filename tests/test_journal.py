@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmzip.archive import Compressor, compress, decompress
+from llmzip.archive import StreamCompressor, compress, decompress
 from llmzip.codec import Codec, Windowing
 from llmzip.journal import Journal
 from llmzip.loading import load_codec
@@ -25,7 +25,7 @@ def codec(tiny_artefact: Artefact) -> Codec:
 
 def _compress(text: bytes, journal: io.BytesIO) -> bytes:
     target = io.BytesIO()
-    with Compressor(target, OPTIONS, journal=journal) as compressor:
+    with StreamCompressor(target, OPTIONS, journal=journal) as compressor:
         compressor.write(text)
         compressor.finish()
     return target.getvalue()
@@ -114,7 +114,7 @@ def test_work_is_kept_chunk_by_chunk(sample_text: bytes, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Journal, "keep", _keep)
     with (tmp_path / "journal").open("w+b") as file:
-        compressor = Compressor(io.BytesIO(), OPTIONS, journal=file)
+        compressor = StreamCompressor(io.BytesIO(), OPTIONS, journal=file)
         compressor.write(sample_text[:4000])
         with pytest.raises(KeyboardInterrupt):
             compressor.finish()

@@ -20,7 +20,7 @@ from llmzip.options import CompressOptions
 
 
 class StoringCompressor:
-    """In place of `llmzip.archive.Compressor`."""
+    """In place of `llmzip.archive.StreamCompressor`."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ def _fail() -> None:
 
 
 if __name__ == "__main__":
-    llmzip.archive.Compressor = StoringCompressor  # type: ignore[misc, assignment]
+    llmzip.archive.StreamCompressor = StoringCompressor  # type: ignore[misc, assignment]
     from llmzip.cli import main
 
     main()
