@@ -14,9 +14,10 @@ from typing import NamedTuple
 from llmzip.format import Method
 from llmzip.general import compress_general, compress_zstd
 
-# The share of bytes that are no valid UTF-8 above which the model is not even asked: it would spend
-# the time of text on data that it cannot predict.
+# The share of bytes that are no valid UTF-8, or characters that no text has, above which the model is not even asked:
+# it would spend the time of text, or more, on data that it cannot predict.
 MAX_INVALID_SHARE = 0.1
+_NO_TEXT = bytes({*range(32), 127} - {*b"\t\n\v\f\r\b\x1b"})
 _RECORD_SIZE = 8
 # What a frame of several chunks has beside their records.
 _TRAILER_SIZE = 32
@@ -42,13 +43,14 @@ class Part(NamedTuple):
 
 
 def looks_like_text(raw: bytes) -> bool:
-    """Whether at most a tenth of the bytes are invalid as UTF-8.
+    """Whether at most a tenth of the bytes are invalid as UTF-8, or control characters but those for layout.
 
-    >>> looks_like_text("naïve".encode()), looks_like_text(bytes(range(128, 256)))
-    (True, False)
+    >>> looks_like_text("naïve".encode()), looks_like_text(bytes(range(128, 256))), looks_like_text(bytes(9))
+    (True, False, False)
     """
     decoded = raw.decode("utf-8", "surrogateescape")
     n_invalid = sum("\udc80" <= c <= "\udcff" for c in decoded) if not decoded.isascii() else 0
+    n_invalid += len(raw) - len(raw.translate(None, _NO_TEXT))
     return n_invalid <= MAX_INVALID_SHARE * len(raw)
 
 

@@ -70,12 +70,16 @@ def test_a_head_that_compresses_is_a_chunk_of_its_own() -> None:
         (b"", True),
         (b"plain", True),
         ("naïve ☃ 𝄞".encode(), True),
-        (b"\x00\x01\x02", True),
+        (b"\x00\x01\x02", False),
+        (b"\t\r\n\f\v\b\x1b[0m" * 9, True),
+        (b"\0" + b"123456789", True),
+        (b"\x7f" + b"12345678", False),
+        (bytes(1000), False),
         ("é".encode("latin-1") + b"123456789", True),
         ("é".encode("latin-1") + b"12345678", False),
         (RANDOM, False),
     ],
 )
 def test_text_has_at_most_a_tenth_of_invalid_bytes(raw: bytes, expected: bool) -> None:
-    """Valid text of any script, and control characters, are text."""
+    """Text of any script, with the control characters of layout and of terminals; not NULs, which take a token each."""
     assert looks_like_text(raw) is expected
