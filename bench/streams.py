@@ -95,12 +95,14 @@ def _run(command: str, data: Iterator[bytes], take: Callable[[bytes], object]) -
     assert process.stdout is not None
     feeder = threading.Thread(target=_feed, args=(data, process.stdin))
     feeder.start()
-    while piece := process.stdout.read(_PIECE):
-        take(piece)
+    with process.stdout:
+        while piece := process.stdout.read(_PIECE):
+            take(piece)
     feeder.join()
     _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise ExactnessError(f"{command}: expected exit status 0, found {os.waitstatus_to_exitcode(status)}")
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise ExactnessError(f"{command}: expected exit status 0, found {process.returncode}")
     return Run(time.monotonic() - start, usage.ru_maxrss / 1000)
 
 
