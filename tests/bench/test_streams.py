@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import results, streams
-from bench.streams import pieces
+from bench.streams import Run, pieces
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -35,11 +36,11 @@ def test_other_bytes_leave_no_row(
 ) -> None:
     """What comes back is compared by its digest."""
     run = streams._run
-    monkeypatch.setattr(
-        streams,
-        "_run",
-        lambda command, data, take: run(command, data, take if command == "compress" else lambda _: None),
-    )
+
+    def _run(command: str, data: Iterator[bytes], take: Callable[[bytes], object]) -> Run:
+        return run(command, data, take if command == "compress" else lambda _piece: None)
+
+    monkeypatch.setattr(streams, "_run", _run)
     assert streams.main(["--megabytes", "1", "--results", str(tmp_path / "results.csv")]) == 1
     assert "expected the bytes of the stream back" in capsys.readouterr().err
     assert not (tmp_path / "results.csv").exists()
