@@ -81,7 +81,9 @@ def decode_each(
                 result = _decoded(record, payload)
             pending.append((place, payload, result))
             n_held += record.raw_length
-            while len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD:
+            while pending and (
+                pending[0][2].done() or len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD
+            ):
                 n_held -= pending[0][0].record.raw_length
                 yield _checked(*pending.popleft())
         while pending:

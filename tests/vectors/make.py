@@ -1,0 +1,147 @@
+"""Makes the archives of `v1`, which every later version reads: `python tests/vectors/make.py`.
+
+They were made once, when the format's version 1 was; files that are there are left as they are. A model of a few
+thousand parameters lies beside them, and `contents.json` has what they hold, in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from llmzip.archive import StreamCompressor
+from llmzip.exact.spec import ModelSpec, Ngrams, Selection
+from llmzip.format import FrameWriter, Header, Method, Sections
+from llmzip.general import compress_general, compress_zstd
+from llmzip.members import Kind, Member, pack_members
+from llmzip.models.card import Card
+from llmzip.models.convert.float_model import FloatModel, tensor_shape
+from llmzip.models.quantise import build_artefact
+from llmzip.options import CompressOptions
+
+FOLDER = Path(__file__).parent / "v1"
+TEXT = "Old archives stay readable. Alte Archive bleiben lesbar. 古いアーカイブも読める。\n".encode()
+LETTERS = b"old archives stay readable and every later version opens them "
+SPEC = ModelSpec(
+    family="llmzip_selective",
+    vocab_size=257,
+    width=16,
+    n_layers=2,
+    n_heads=2,
+    n_kv_heads=1,
+    head_width=8,
+    ff_width=24,
+    max_positions=64,
+    bos_id=0,
+    rotary_width=8,
+    mlp="plain",
+    activation="relu2",
+    selection=Selection(2048, (8, 0)),
+    ngrams=Ngrams(2, 32),
+    tied_head=False,
+)
+
+
+def make_model(folder: Path) -> None:
+    """A model of random weights whose tokens are single bytes; all that it knows is that small letters are frequent."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    parts = ("attention_norm", "q", "k", "v", "o", "mlp_norm", "up", "down")
+    names = ["embed", "head", "final_norm", *(f"layers.{i}.{part}" for i in range(SPEC.n_layers) for part in parts)]
+    names += [f"ngram{i + 2}" for i in range(2)]
+    rng = np.random.default_rng(0)
+    tensors = {
+        f"{name}.weight": 0.2 * rng.standard_normal(tensor_shape(SPEC, f"{name}.weight"), dtype=np.float32)
+        for name in names
+    }
+    alphabet = {"<end>": 0} | {character: i for i, character in enumerate(sorted(ByteLevel.alphabet()), start=1)}
+    tokenizer = Tokenizer(BPE(alphabet, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tensors["final_norm.weight"][:] = 1
+    tensors["embed.weight"][:, 0], tensors["head.weight"][:, 0] = 2, -1
+    tensors["head.weight"][[alphabet[letter] for letter in "abcdefghijklmnopqrstuvwxyzĠ"], 0] = 1
+    model = FloatModel(SPEC, tensors, tokenizer.to_str(), "none", "made by make.py")
+    folder.mkdir(parents=True)
+    Card(build_artefact(model, folder), "vectors", SPEC.family, "none", "made by make.py", 1, 1).write(folder)
+
+
+def _frame(chunks: list[tuple[Method, bytes, bytes]], sections: Sections | None = None) -> bytes:
+    target = io.BytesIO()
+    writer = FrameWriter(target, Header(), sections or Sections())
+    for method, raw, payload in chunks:
+        writer.write_chunk(method, raw, payload)
+    writer.finish()
+    return target.getvalue()
+
+
+def _modelled(text: bytes, model: Path, **sizes: int) -> bytes:
+    """An archive whose chunks are all the model's, by a stand-in for its choice."""
+    import llmzip.methods
+
+    usual = llmzip.methods.plan
+    llmzip.methods.plan = lambda chunks, payloads, _apply=map: [  # type: ignore[assignment]
+        llmzip.methods.Part(Method.MODEL, raw, payload or b"") for raw, payload in zip(chunks, payloads, strict=True)
+    ]
+    target = io.BytesIO()
+    options = replace(CompressOptions(model=str(model), threads=1), **sizes)  # type: ignore[arg-type]
+    try:
+        with StreamCompressor(target, options) as compressor:
+            compressor.write(text)
+            compressor.finish()
+    finally:
+        llmzip.methods.plan = usual
+    return target.getvalue()
+
+
+def archives(model: Path) -> dict[str, tuple[bytes, bytes]]:
+    """Each archive and its content, by name."""
+    rng = random.Random(0)
+    noise = rng.randbytes(64)
+    many = [rng.randbytes(rng.randrange(1, 9)) for _ in range(140)]
+    words, table, runs = TEXT * 3, b"".join(i.to_bytes(4, "little") for i in range(200)), bytes(500)
+    general = [(Method.GENERAL, raw, compress_general(raw)) for raw in (words, table)]
+    zstd = (Method.GENERAL, runs, compress_zstd(runs))
+    stored = (Method.STORED, noise, noise)
+    members = [
+        Member(b"folder", Kind.FOLDER, 0o755, 10**18),
+        Member(b"folder/noise", Kind.FILE, 0o600, -1, len(noise)),
+        Member(b"folder/link", Kind.LINK, 0o777, 0, target=b"noise"),
+        Member("größe".encode(), Kind.FILE, 0o4755, 2**61, len(words)),
+    ]
+    files = _frame([stored, general[0]], Sections(pack_members(members)))
+    return {
+        "empty": (_frame([]), b""),
+        "stored": (_frame([stored]), noise),
+        "general": (_frame([*general, zstd]), words + table + runs),
+        "index": (_frame([(Method.STORED, raw, raw) for raw in many]), b"".join(many)),
+        "frames": (_frame([stored]) + _frame([zstd, stored]) + _frame([]), noise + runs + noise),
+        "members": (files, noise + words),
+        "model": (_modelled(LETTERS, model), LETTERS),
+        "windows": (_modelled(LETTERS * 3, model, window=32, overlap=8, chunk_size=120), LETTERS * 3),
+    }
+
+
+def main() -> None:
+    """Make what is not there."""
+    model = FOLDER / "model"
+    if not model.exists():
+        make_model(model)
+    contents_file = FOLDER / "contents.json"
+    contents = json.loads(contents_file.read_text()) if contents_file.exists() else {}
+    for name, (archive, content) in archives(model).items():
+        path = FOLDER / f"{name}.llmz"
+        if not path.exists():
+            path.write_bytes(archive)
+            contents[name] = content.hex()
+    contents_file.write_text(json.dumps(contents, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
