@@ -29,7 +29,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="llmzip",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,14 +47,17 @@ app.add_typer(train.app, name="train")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"llmzip {__version__}")
+        from llmzip.format.limits import ARITHMETIC_VERSION, CODER_VERSION, FORMAT_VERSION
+
+        versions = f"format {FORMAT_VERSION}, arithmetic {ARITHMETIC_VERSION}, entropy coder {CODER_VERSION}"
+        typer.echo(f"llmzip {__version__} ({versions})")
         raise typer.Exit
 
 
 @app.callback()
 def _llmzip(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions.")
     ] = False,
 ) -> None:
     """Compress text with a language model, and get the same bytes back."""
