@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from llmzip.decoding import read_range
-from llmzip.errors import ConfigError, FileMissingError, FormatError
+from llmzip.decoding import decode_range
+from llmzip.errors import ChecksumError, ConfigError, FileMissingError, FormatError
 from llmzip.format import FrameIndex, FrameSummary
+from llmzip.format.limits import DIGEST_SIZE
+from llmzip.format.trailer import LENGTH_SIZE
 from llmzip.members import Member, check_members, check_sizes, printable, unpack_members
 from llmzip.options import DecompressOptions
 
@@ -61,10 +64,15 @@ def select(places: Sequence[Place], names: Sequence[bytes]) -> list[Place]:
     if not names:
         return list(places)
     wanted = {name.rstrip(b"/") for name in names}
-    paths = [set(_with_parents(place.member.path)) for place in places]
-    for name in sorted(wanted.difference(*paths)):
+    found: set[bytes] = set()
+    chosen = []
+    for place in places:
+        if own := wanted.intersection(_with_parents(place.member.path)):
+            found |= own
+            chosen.append(place)
+    for name in sorted(wanted - found):
         raise FileMissingError("expected a member of the archive, found none of this name", path=printable(name))
-    return [place for place, own in zip(places, paths, strict=True) if not wanted.isdisjoint(own)]
+    return chosen
 
 
 def _with_parents(path: bytes) -> Iterator[bytes]:
@@ -88,11 +96,32 @@ def read_contents(
         FormatError: the archive is damaged.
         ModelError: the model that it needs is not there, or computes something else.
     """
+    index = FrameIndex(file)
     for run in _neighbours(places):
         start, stop = run[0].start, run[-1].stop
-        content = _Content(read_range(file, start, stop, options) if start < stop else iter(()))
+        content = _Content(_checked(index, start, stop, options) if start < stop else iter(()))
         for place in run:
             yield place, content.take(place.member.size)
+
+
+def _checked(index: FrameIndex, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+    """A range, and where it holds a frame as a whole, that one's digest compared."""
+    whole = [f for f in index.frames if f.digest and start <= f.raw_offset and f.raw_offset + f.raw_length <= stop]
+    ends = {frame.raw_offset + frame.raw_length: frame for frame in whole}
+    starts = {frame.raw_offset for frame in whole}
+    digest, place = hashlib.sha256(), start
+    for piece in decode_range(index, start, stop, options):
+        if place in starts:
+            digest = hashlib.sha256()
+        digest.update(piece)
+        place += len(piece)
+        if place in ends:
+            frame = ends[place]
+            computed = digest.digest()[:DIGEST_SIZE]
+            if computed != frame.digest:
+                offset = frame.offset + frame.size - LENGTH_SIZE - DIGEST_SIZE
+                raise ChecksumError.differs("content digest", offset, frame.digest or b"", computed)
+        yield piece
 
 
 def _neighbours(places: Sequence[Place]) -> Iterator[list[Place]]:

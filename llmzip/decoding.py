@@ -43,10 +43,19 @@ def read_range(
     index = FrameIndex(source, tolerant=True)
     if index.damage is not None:
         warn(f"damaged behind byte {index.raw_length} of the content, read without its index: {index.damage}")
-    for place, raw in decode_chunks(index.chunks(start, min(stop, index.raw_length)), options):
-        yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
+    yield from decode_range(index, start, min(stop, index.raw_length), options)
     if index.damage is not None and stop > index.raw_length:
         raise index.damage
+
+
+def decode_range(index: FrameIndex, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+    """The bytes `[start, stop)` of the content by an index, a piece for each chunk.
+
+    Raises:
+        FormatError: a chunk is damaged.
+    """
+    for place, raw in decode_chunks(index.chunks(start, stop), options):
+        yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
 
 
 def decode_chunks(

@@ -20,9 +20,12 @@ from llmzip.contents import Place, read_contents
 from llmzip.errors import FileExistsRefusedError, FormatError
 from llmzip.members import Kind, Member, printable
 from llmzip.options import DecompressOptions
+from llmzip.own_file import open_own
 
 # Not those that lend the rights of an owner or a group.
 _BITS = 0o1777
+_OWN_FOLDER = 0o700
+_PART = re.compile(rb"\.llmzip-[0-9a-f]{16}\.part")
 _DEVICES = re.compile(rb"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)", re.IGNORECASE)
 
 
@@ -59,7 +62,8 @@ class Extractor:
         self._folder.mkdir(parents=True, exist_ok=True)
         files, folders, links = ([place for place in places if place.member.kind is kind] for kind in Kind)
         for place in folders:
-            self._make_folder(place.member.path)
+            # Nobody else looks into it before it has its own mode, which comes last.
+            self._make_folder(place.member.path, _OWN_FOLDER)
         missing = [place for place in files if not self._is_there(place.member)]
         for place in links:
             self._is_there(place.member)
@@ -82,6 +86,11 @@ class Extractor:
             member = place.member
             if os.name == "nt":
                 check_windows_path(member.path)
+            if _PART.fullmatch(member.path.rpartition(b"/")[2]):
+                raise FormatError(
+                    f"expected other names than those of unfinished files, found {printable(member.path)}",
+                    field="member path",
+                )
             if member.kind is Kind.LINK and not self._any_links and leads_out(member):
                 raise FormatError(
                     f"{printable(member.path)}: expected a link within the folder, found one to "
@@ -92,19 +101,18 @@ class Extractor:
     def _path(self, path: bytes) -> Path:
         return self._folder / os.fsdecode(path)
 
-    def _make_folder(self, path: bytes) -> None:
+    def _make_folder(self, path: bytes, mode: int = 0o777) -> None:
         """Make a folder and those above it; a link or a file in its place is refused."""
-        parent = path.rpartition(b"/")[0]
-        if parent:
-            self._make_folder(parent)
-        full = self._path(path)
-        try:
-            full.mkdir()
-        except FileExistsError:
-            if not stat.S_ISDIR(full.lstat().st_mode):
-                raise FileExistsRefusedError(
-                    "expected a folder or nothing, found a file or link", path=_shown(full)
-                ) from None
+        names = path.split(b"/")
+        for n in range(1, len(names) + 1):
+            full = self._path(b"/".join(names[:n]))
+            try:
+                full.mkdir(mode if n == len(names) else 0o777)
+            except FileExistsError:
+                if not stat.S_ISDIR(full.lstat().st_mode):
+                    raise FileExistsRefusedError(
+                        "expected a folder or nothing, found a file or link", path=_shown(full)
+                    ) from None
 
     def _is_there(self, member: Member) -> bool:
         """Whether a member need not be made again; what must not be replaced is refused."""
@@ -129,16 +137,20 @@ class Extractor:
         """A file that takes its place, with mode and time, when the block ends without an error."""
         path = self._path(member.path)
         part = _part_name(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        part.unlink(missing_ok=True)
-        try:
-            with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
+        with open_own(part, path) as file:
+            try:
+                file.truncate(0)
                 yield file
-            _set_status(part, member)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+                file.flush()
+                _set_status(part, member)
+                # It was asked before; meanwhile somebody may have made it.
+                self._is_there(member)
+                if os.name == "nt":
+                    file.close()
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
 
     def _make_link(self, member: Member) -> None:
         path = self._path(member.path)
@@ -152,7 +164,10 @@ class Extractor:
 
 
 def leads_out(link: Member) -> bool:
-    """Whether a link's target is absolute, or lies outside the folder that its path begins in.
+    """Whether a link may lead out of the folder that its path begins in.
+
+    So do targets that are absolute, and those with more `..` than folders above the link. A `..` behind a name is
+    refused as well: the name may be that of another link, and what is above its target lies elsewhere.
 
     >>> leads_out(Member(b"a/b", Kind.LINK, 0o777, 0, target=b"../../c"))
     True
@@ -160,12 +175,9 @@ def leads_out(link: Member) -> bool:
     target = link.target.replace(b"\\", b"/") if os.name == "nt" else link.target
     if target.startswith(b"/") or re.match(rb"[A-Za-z]:", target):
         return True
-    depth = link.path.count(b"/")
-    for name in target.split(b"/"):
-        depth += {b"": 0, b".": 0, b"..": -1}.get(name, 1)
-        if depth < 0:
-            return True
-    return False
+    names = [name for name in target.split(b"/") if name not in (b"", b".")]
+    n_up = names.count(b"..")
+    return n_up > link.path.count(b"/") or names[:n_up] != [b".."] * n_up
 
 
 def check_windows_path(path: bytes) -> None:

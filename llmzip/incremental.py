@@ -64,7 +64,7 @@ class Decompressor:
     """Restores the content of an archive that comes in pieces. Use it in a `with` block, or call `finish` or `close`.
 
     A thread decodes what has come so far, so that how much a call gives is a matter of time; all calls together give
-    the content.
+    the content. An error may be told by a later call than the one that brought it.
 
     Args:
         options: where to find the model.
@@ -86,7 +86,7 @@ class Decompressor:
     ) -> None:
         self.close()
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes | bytearray | memoryview) -> bytes:
         """Take in more of the archive; what of the content is ready.
 
         Raises:
@@ -134,14 +134,14 @@ class _Pipe:
         self._all_given = self._ended = self._closed = False
         self._error: BaseException | None = None
 
-    def exchange(self, data: bytes | None) -> bytes:
+    def exchange(self, data: bytes | bytearray | memoryview | None) -> bytes:
         """Give data, or that there are no more, for content: some, or all to the end."""
         with self._changed:
             if self._all_given or self._closed:
                 raise ValueError("decompressor: expected one that is not finished")
             self._all_given = data is None
             if data:
-                self._data.append(data)
+                self._data.append(bytes(data))
                 self._n_data += len(data)
             self._changed.notify_all()
             taken: list[bytes] = []
@@ -150,7 +150,8 @@ class _Pipe:
                 if self._ended or (not self._all_given and self._n_data <= _MAX_WAITING):
                     break
                 self._changed.wait()
-            if self._error is not None:
+            # What was decoded before damage is given first; the next call tells of the damage.
+            if self._error is not None and (self._all_given or not taken):
                 raise self._error
             return b"".join(taken)
 

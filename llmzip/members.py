@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from llmzip.errors import FormatError, LimitError
-from llmzip.format.limits import MAX_PATH_LENGTH, MAX_TABLE_LENGTH, MAX_VARINT_SIZE
+from llmzip.format.limits import MAX_PATH_DEPTH, MAX_PATH_LENGTH, MAX_TABLE_LENGTH, MAX_VARINT_SIZE
 from llmzip.format.varint import pack_varint, unpack_varint
 from llmzip.general import compress_general, decompress_general
 
@@ -51,11 +51,12 @@ class Member:
         check_path(self.path)
         if not 0 <= self.mode <= _PERMISSIONS:
             raise FormatError(f"expected permission bits up to 7777, found {self.mode:o}", field="member mode")
-        if (self.kind is Kind.LINK) != bool(self.target) or len(self.target) > MAX_PATH_LENGTH or b"\0" in self.target:
-            raise FormatError(
-                f"expected a target of 1 to {MAX_PATH_LENGTH} bytes for links only, found {self.target[:100]!r}",
-                field="member target",
+        if len(self.target) > MAX_PATH_LENGTH:
+            raise LimitError(
+                f"at most {MAX_PATH_LENGTH} bytes allowed, found {len(self.target)}", field="member target"
             )
+        if (self.kind is Kind.LINK) != bool(self.target) or b"\0" in self.target:
+            raise FormatError(f"expected one for links only, found {self.target[:100]!r}", field="member target")
 
 
 def check_path(path: bytes) -> None:
@@ -66,6 +67,8 @@ def check_path(path: bytes) -> None:
     """
     if len(path) > MAX_PATH_LENGTH:
         raise LimitError(f"at most {MAX_PATH_LENGTH} bytes allowed, found {len(path)}", field="member path")
+    if path.count(b"/") >= MAX_PATH_DEPTH:
+        raise LimitError(f"at most {MAX_PATH_DEPTH} names allowed, found {path.count(b'/') + 1}", field="member path")
     if b"\0" in path or any(part in (b"", b".", b"..") for part in path.split(b"/")):
         raise FormatError(
             f"expected names between single strokes, none of them . or .., found {printable(path)}", field="member path"
@@ -83,13 +86,18 @@ def check_members(members: Iterable[Member]) -> None:
         if member.path in kinds:
             raise FormatError(f"expected each path once, found {printable(member.path)} again", field="member path")
         kinds[member.path] = member.kind
+    # Folders that hold something, and have been looked at, so that each is looked at once.
+    holders: set[bytes] = set()
     for path in kinds:
-        for end in (i for i in range(len(path)) if path[i] == ord("/")):
-            if kinds.get(path[:end], Kind.FOLDER) is not Kind.FOLDER:
+        parent = path.rpartition(b"/")[0]
+        while parent and parent not in holders:
+            if kinds.get(parent, Kind.FOLDER) is not Kind.FOLDER:
                 raise FormatError(
-                    f"expected {printable(path[:end])} to be a folder, found {printable(path)} below it",
+                    f"expected {printable(parent)} to be a folder, found {printable(path)} below it",
                     field="member path",
                 )
+            holders.add(parent)
+            parent = parent.rpartition(b"/")[0]
 
 
 def check_sizes(members: Iterable[Member], n_raw: int, offset: int) -> None:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from llmzip.archive import Progress, StreamCompressor
 from llmzip.errors import ConfigError, FileError, FormatError
 from llmzip.format import Sections
+from llmzip.format.limits import MAX_MTIME
 from llmzip.members import Kind, Member, check_members, pack_members, printable, split_members
 from llmzip.options import CompressOptions
 
@@ -42,7 +43,7 @@ class Packer:
     """
 
     def __init__(self, paths: Sequence[str], leave_out: Iterable[str | Path] = (), warn: Warn = lambda _: None) -> None:
-        self._leave_out = {Path(path).resolve() for path in leave_out}
+        self._leave_out = {_place(Path(path)) for path in leave_out}
         self._warn = warn
         self._sources: dict[bytes, Path] = {}
         self.members: list[Member] = []
@@ -91,7 +92,7 @@ class Packer:
 
     def _find(self, path: Path, name: bytes) -> None:
         """Take a path and all below it."""
-        if path.resolve() in self._leave_out:
+        if _place(path) in self._leave_out:
             return
         status = path.lstat()
         member = _member(path, name, status) if name else None
@@ -111,6 +112,11 @@ class Packer:
                 yield from _read(self._sources[member.path], member.size)
 
 
+def _place(path: Path) -> Path:
+    """Where a path lies, the links of its folders followed, but not itself if it is one."""
+    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+
+
 def _own_name(path: Path) -> bytes:
     """The last name of a path; nothing for the folder at hand and those above it."""
     return b"" if path.name == ".." else os.fsencode(path.name)
@@ -121,8 +127,8 @@ def _shown(path: Path) -> str:
 
 
 def _member(path: Path, name: bytes, status: os.stat_result) -> Member | None:
-    """What a path is packed as; None if it is nothing that can be."""
-    mode, mtime = status.st_mode & _PERMISSIONS, status.st_mtime_ns
+    """What a path is packed as; None if it is nothing that can be. Times beyond 2116 are those of that year."""
+    mode, mtime = status.st_mode & _PERMISSIONS, max(-MAX_MTIME, min(MAX_MTIME, status.st_mtime_ns))
     if stat.S_ISREG(status.st_mode):
         return Member(name, Kind.FILE, mode, mtime, status.st_size)
     if stat.S_ISDIR(status.st_mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -10,7 +11,8 @@ from llmzip.archive import Progress
 from llmzip.decoding import decode_each
 from llmzip.errors import FormatError
 from llmzip.format import ChunkPlace, ChunkRecord, Header
-from llmzip.format.recovery import Chunk, Gap, recover
+from llmzip.format.limits import DIGEST_SIZE
+from llmzip.format.recovery import Chunk, FrameEnd, Gap, recover
 from llmzip.options import DecompressOptions
 
 
@@ -66,11 +68,13 @@ class _Salvage:
     ) -> None:
         self._source, self._target, self._options, self._progress = source, target, options, progress
         # Found, but not yet decoded: chunks, and gaps between them.
-        self._ahead: deque[Chunk | Gap] = deque()
+        self._ahead: deque[Chunk | Gap | FrameEnd] = deque()
         self._losses: list[Loss] = []
         self._n_saved = 0
         # The content up to what was settled last; None behind a gap of unknown length.
         self._n_passed: int | None = 0
+        # Of the frame at hand: a hash of its content, and whether that is whole so far.
+        self._digest, self._whole = hashlib.sha256(), True
 
     def run(self) -> list[Loss]:
         for place, raw in decode_each(self._chunks(), self._options):
@@ -86,23 +90,39 @@ class _Salvage:
                 yield part.header, ChunkPlace(part.record, part.offset, part.raw_offset or 0), part.payload
 
     def _settle_gaps(self) -> None:
-        """Note the gaps before the next chunk."""
-        while self._ahead and isinstance(gap := self._ahead[0], Gap):
+        """Settle what stands before the next chunk."""
+        while self._ahead and not isinstance(part := self._ahead[0], Chunk):
             self._ahead.popleft()
-            if gap.n_raw != 0:
-                reason = f"nothing that can be read at offsets {gap.start} to {gap.stop - 1} of the archive"
-                if gap.start == gap.stop:
-                    reason = f"an end is missing at offset {gap.start} of the archive"
-                self._losses.append(Loss(self._n_passed, gap.n_raw, gap.start, self._n_saved, reason))
-            self._pass(gap.n_raw)
+            if isinstance(part, FrameEnd):
+                self._settle_end(part)
+            else:
+                self._settle_gap(part)
+
+    def _settle_gap(self, gap: Gap) -> None:
+        self._whole = False
+        if gap.n_raw != 0:
+            reason = f"nothing that can be read at offsets {gap.start} to {gap.stop - 1} of the archive"
+            if gap.start == gap.stop:
+                reason = f"an end is missing at offset {gap.start} of the archive"
+            self._losses.append(Loss(self._n_passed, gap.n_raw, gap.start, self._n_saved, reason))
+        self._pass(gap.n_raw)
+
+    def _settle_end(self, end: FrameEnd) -> None:
+        """Chunks that all decode may still not be those of the frame."""
+        if self._whole and end.digest is not None and self._digest.digest()[:DIGEST_SIZE] != end.digest:
+            reason = "what was saved is not what the content digest stands for"
+            self._losses.append(Loss(None, None, 0, self._n_saved, reason))
+        self._digest, self._whole = hashlib.sha256(), True
 
     def _settle_chunk(self, place: ChunkPlace, raw: bytes | FormatError) -> None:
         self._ahead.popleft()
         if isinstance(raw, FormatError):
+            self._whole = False
             n_raw = place.record.raw_length
             self._losses.append(Loss(self._n_passed, n_raw, place.offset, self._n_saved, str(raw)))
         else:
             self._target.write(raw)
+            self._digest.update(raw)
             self._n_saved += len(raw)
         self._pass(place.record.raw_length)
         if self._progress:

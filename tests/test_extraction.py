@@ -4,22 +4,25 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llmzip.archive import StreamCompressor
-from llmzip.contents import find_members, select
+from llmzip.contents import find_members, read_contents, select
 from llmzip.errors import (
+    ChecksumError,
     ConfigError,
     FileExistsRefusedError,
     FileMissingError,
     FormatError,
     LlmzipError,
 )
-from llmzip.extraction import Extractor, check_windows_path, leads_out
-from llmzip.format import Sections
+from llmzip.extraction import Extractor, _part_name, check_windows_path, leads_out
+from llmzip.format import FrameWriter, Header, Method, Sections
 from llmzip.members import Kind, Member, pack_members
 from llmzip.options import CompressOptions, DecompressOptions
+from llmzip.own_file import open_own
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -151,7 +154,10 @@ def test_resume_keeps_what_is_whole(out: Path) -> None:
     ("path", "target", "out_of_it"),
     [
         (b"l", b"f", False),
-        (b"l", b"./a/../f", False),
+        (b"l", b"./a//f", False),
+        (b"d/e/l", b".././../f", False),
+        (b"l", b"./a/../f", True),
+        (b"d/z", b"s/../f", True),
         (b"d/l", b"../f", False),
         (b"d/l", b"..", False),
         (b"l", b"..", True),
@@ -173,6 +179,74 @@ def test_links_that_lead_out_are_refused(path: bytes, target: bytes, out_of_it: 
         assert list(out.iterdir()) == []
     _extract(archive, out, any_links=True)
     assert (out / os.fsdecode(path)).readlink() == Path(os.fsdecode(target))
+
+
+def test_files_that_appear_meanwhile_are_kept(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding may take hours; only force replaces what somebody has written since it began."""
+    archive = _pack([Member(b"f", Kind.FILE, 0o600, 0, 3)], b"new")
+
+    def _read(*arguments: Any) -> Any:
+        (out / "f").write_bytes(b"mine")
+        return read_contents(*arguments)
+
+    monkeypatch.setattr("llmzip.extraction.read_contents", _read)
+    with pytest.raises(FileExistsRefusedError, match="f: exists already"):
+        _extract(archive, out)
+    assert (out / "f").read_bytes() == b"mine"
+    assert [path.name for path in out.iterdir()] == ["f"]
+    _extract(archive, out, force=True)
+    assert (out / "f").read_bytes() == b"new"
+
+
+def test_two_at_once_do_not_share_an_unfinished_file(out: Path) -> None:
+    """The second one is refused, and the first one's file is whole."""
+    archive = _pack([Member(b"f", Kind.FILE, 0o600, 0, 3)], b"new")
+    with open_own(_part_name(out / "f"), out / "f") as file:
+        file.write(b"ne")
+        with pytest.raises(FileExistsRefusedError, match="another llmzip is writing it"):
+            _extract(archive, out)
+        assert not (out / "f").exists()
+    _extract(archive, out)
+    assert (out / "f").read_bytes() == b"new"
+
+
+def test_folder_is_private_until_it_is_whole(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads a private folder's files while they are extracted."""
+    modes = []
+
+    def _read(*arguments: Any) -> Any:
+        modes.append((out / "d").stat().st_mode & 0o777)
+        return read_contents(*arguments)
+
+    monkeypatch.setattr("llmzip.extraction.read_contents", _read)
+    _extract(_pack([FOLDER, FILE], b"abc"), out)
+    assert modes == [0o700]
+    assert (out / "d").stat().st_mode & 0o777 == 0o750
+
+
+def test_names_of_unfinished_files_are_refused(out: Path) -> None:
+    """A member of such a name could be taken for one, and removed."""
+    name = os.fsencode(_part_name(out / "x").name)
+    with pytest.raises(FormatError, match="other names than those of unfinished files"):
+        _extract(_pack([Member(name, Kind.FILE, 0o600, 0, 1)], b"x"), out)
+
+
+def test_chunks_in_another_order_are_refused(out: Path) -> None:
+    """Each fits its own check; the digest of the whole tells."""
+    raws = [b"first", b"other", b"third"]
+    target = io.BytesIO()
+    members = [Member(b"f", Kind.FILE, 0o600, 0, 15)]
+    writer = FrameWriter(target, Header(), Sections(pack_members(members)))
+    for raw in raws:
+        writer.write_chunk(Method.STORED, raw, raw)
+    writer.finish()
+    archive = target.getvalue()
+    _extract(archive, out)
+    chunks = [archive[archive.index(raw) - 4 : archive.index(raw) + 5] for raw in raws]
+    swapped = archive.replace(chunks[0] + chunks[1], chunks[1] + chunks[0])
+    assert len(swapped) == len(archive)
+    with pytest.raises(ChecksumError, match="content digest"):
+        _extract(swapped, out, force=True)
 
 
 def test_no_link_is_followed_on_the_way(out: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ _RANKS = {
     "errors": 0,
     "chunking": 1,
     "entropy": 1,
+    "own_file": 1,
     "exact": 1,
     "format": 1,
     "tokens": 1,

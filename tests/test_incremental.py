@@ -123,6 +123,26 @@ def _all(decompressor: Decompressor, archive: bytes) -> bytes:
     return decompressor.decompress(archive) + decompressor.finish()
 
 
+def test_content_before_damage_is_given(sample_text: bytes) -> None:
+    """And then the damage is told; any buffer is taken, and may be used again."""
+    archive = compress(sample_text[:700], OPTIONS)
+    damaged = bytearray(archive + archive)
+    damaged[-20] ^= 1
+    found: list[bytes] = []
+    with pytest.raises(FormatError):
+        _feed(Decompressor(DECODE), damaged, found)
+    assert b"".join(found).startswith(sample_text[:700])
+
+
+def _feed(decompressor: Decompressor, archive: bytearray, found: list[bytes]) -> None:
+    for i in range(0, len(archive), 40):
+        piece = archive[i : i + 40]
+        found.append(decompressor.decompress(piece))
+        piece[:] = bytes(len(piece))
+    while True:
+        found.append(decompressor.decompress(b""))
+
+
 def test_what_is_finished_takes_no_more(archive: bytes) -> None:
     """Neither data nor another end."""
     decompressor, compressor = Decompressor(DECODE), Compressor(OPTIONS)

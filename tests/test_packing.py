@@ -95,6 +95,26 @@ def test_the_archive_itself_is_left_out(tree: Path) -> None:
     assert b"tree/out.llmz" not in [member.path for member in packer.members]
 
 
+def test_links_that_lead_nowhere_or_round_are_packed(tree: Path) -> None:
+    """As what they are; also one that points to the archive itself."""
+    (tree / "loop").symlink_to("loop")
+    (tree / "latest").symlink_to("../out.llmz")
+    members = {member.path: member for member in Packer(["tree"], leave_out=["out.llmz"]).members}
+    assert members[b"tree/loop"].target == b"loop"
+    assert members[b"tree/latest"].target == b"../out.llmz"
+
+
+@pytest.mark.parametrize("year", [1800, 2200])
+def test_times_beyond_the_format_are_its_last(year: int, tree: Path) -> None:
+    """A file is not refused for them."""
+    seconds = (year - 1970) * 365 * 86400
+    os.utime(tree / "empty", ns=(seconds * 10**9, seconds * 10**9))
+    found = {member.path: member.mtime_ns for member in Packer(["tree"]).members}
+    # The file system has limits of its own.
+    assert found[b"tree/empty"] == max(1 - 2**62, min(2**62 - 1, (tree / "empty").stat().st_mtime_ns))
+    _write(Packer(["tree"]))
+
+
 def test_what_is_no_file_is_left_out_and_told(tree: Path) -> None:
     """A socket, a pipe."""
     os.mkfifo(tree / "pipe")

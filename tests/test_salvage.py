@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from llmzip.archive import compress, decompress
 from llmzip.errors import FormatError
 from llmzip.format import FrameWriter, Header, Method, Sections, read_frames
+from llmzip.format.varint import pack_varint
 from llmzip.members import Kind, Member, pack_members
 from llmzip.options import CompressOptions, DecompressOptions
 from llmzip.salvage import Loss, salvage_stream
@@ -154,6 +156,49 @@ def test_any_bytes_in_the_middle_cost_little(n_chunks: int, data: st.DataObject)
     )
     assert found == expected
     assert bool(losses) == bool(hit)
+
+
+@pytest.mark.parametrize("sizes", [(10, 200), (200, 10), (10, 10), (3, 3, 3)])
+def test_damage_in_one_frame_leaves_the_others_alone(sizes: tuple[int, ...]) -> None:
+    """The trailer at the archive's end is not taken for that of an earlier frame."""
+    parts = [_stored(n) for n in sizes]
+    whole, content = b"".join(archive for archive, _ in parts), b"".join(content for _, content in parts)
+    start = offset = 0
+    for archive, own in parts:
+        places, ends = _places(archive), _ends(archive, own)
+        for chunk in (0, len(places) // 2, len(places) - 1):
+            damaged = bytearray(whole)
+            damaged[offset + places[chunk][0]] ^= 0x7C
+            found, losses = _salvage(bytes(damaged))
+            assert found == _without(content, start + places[chunk][3], start + ends[chunk])
+            assert [loss.start for loss in losses] == [start + places[chunk][3]]
+        start, offset = start + len(own), offset + len(archive)
+
+
+def test_damaged_table_costs_no_content() -> None:
+    """A bit in the names, or sections that are long together."""
+    members = [Member(b"a name that is long enough", Kind.FILE, 0o600, 0, len(_stored(3)[1]))]
+    archive, content = _stored(3, Sections(pack_members(members)))
+    damaged = bytearray(archive)
+    damaged[archive.index(b"long")] ^= 1
+    assert _salvage(bytes(damaged)) == (content, [])
+    head, rest = archive[:16], archive[16:]
+    n_sections = len(Sections(pack_members(members)).pack())
+    sections = b"\x84" + pack_varint(1 << 20) + bytes(1 << 20) + rest[: n_sections - 4]
+    whole = head + sections + zlib.crc32(sections).to_bytes(4, "little") + rest[n_sections:]
+    assert decompress(whole, DECODE) == content
+    assert _salvage(whole) == (content, [])
+
+
+def test_chunks_in_another_order_are_told(modelled: tuple[bytes, bytes]) -> None:
+    """Each decodes, and the digest of the whole tells that they are not what was put in."""
+    archive, text = modelled
+    places = _places(archive)
+    chunks = [archive[record:end] for record, _, end, _ in places]
+    swapped = archive[:16] + b"".join([chunks[1], chunks[0], *chunks[2:]]) + archive[places[-1][2] :]
+    content, (loss,) = _salvage(swapped)
+    assert sorted(content) == sorted(text)
+    assert (loss.n_raw, "digest" in str(loss)) == (None, True)
 
 
 def test_damaged_header_costs_its_frame() -> None:

@@ -12,6 +12,8 @@ from llmzip.cli.decompress import decompress
 from llmzip.cli.files import STANDARD, compressed_name, files_of, open_journal, open_target, source_name
 from llmzip.cli.progress import Report, shown
 from llmzip.cli.transfer import Transfer
+from llmzip.errors import ConfigError
+from llmzip.format.limits import MAGIC
 
 if TYPE_CHECKING:
     from llmzip.options import CompressOptions
@@ -73,6 +75,15 @@ def _sources_and_target(names: list[str], output: str | None) -> tuple[list[str]
     return names[:-1], names[-1]
 
 
+def _refuse_other_files(target: str) -> None:
+    """An archive of files replaces nothing but an archive: the last name of a list of files is easily one of them."""
+    path = Path(target)
+    if target != STANDARD and path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise ConfigError(f"{target}: expected a new name or an archive to replace, found another file")
+
+
 def _is_folder(name: str) -> bool:
     return name != STANDARD and Path(name).is_dir()
 
@@ -88,6 +99,7 @@ def _pack(
 ) -> None:
     from llmzip.packing import Packer
 
+    _refuse_other_files(target)
     packer = Packer(sources, files_of(target), lambda text: typer.echo(text, err=True))
     with (
         open_journal(target, resume=resume) as journal,

@@ -6,7 +6,6 @@ That name is always the same, so that what a killed process leaves is found by t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -19,6 +18,7 @@ from typing import BinaryIO
 import typer
 
 from llmzip.errors import ConfigError, FileExistsRefusedError, NotARegularFileError, TerminalRefusedError
+from llmzip.own_file import open_own
 
 SUFFIX = ".llmz"
 STANDARD = "-"
@@ -143,13 +143,13 @@ def _refuse_existing(path: Path, force: bool) -> None:
 def _written_whole(path: Path, source: str) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its place at the end, or is removed on any error or interruption."""
     part = _beside(path, _PART)
-    with _open_own(part, path) as file:
+    with open_own(part, path) as file:
         try:
             file.truncate(0)
             yield file
             file.flush()
-            _copy_status(source, part)
             os.fsync(file.fileno())
+            _copy_status(source, part)
             if os.name == "nt":
                 file.close()
             part.replace(path)
@@ -174,7 +174,7 @@ def open_journal(target: str, *, resume: bool) -> Iterator[BinaryIO | None]:
         yield None
         return
     journal = _beside(path, _JOURNAL)
-    with _open_own(journal, path) as file:
+    with open_own(journal, path) as file:
         try:
             if not resume:
                 file.truncate(0)
@@ -198,42 +198,6 @@ def _beside(path: Path, kind: str) -> Path:
     """A name for a file of ours in the folder of `path`, no longer than file systems allow."""
     name = path.name if len(os.fsencode(path.name)) <= _MAX_NAME else hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f".{name}.{kind}")
-
-
-@contextmanager
-def _open_own(part: Path, path: Path) -> Iterator[BinaryIO]:
-    """Open a file that no other process has open, new or as it was left.
-
-    Raises:
-        FileExistsRefusedError: another process has it.
-    """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    while True:
-        try:
-            handle = os.open(part, flags, 0o600)
-        except OSError as error:
-            error.filename = str(path)
-            raise
-        with os.fdopen(handle, "r+b") as file:
-            _lock(file, path)
-            # Between opening and locking, its owner may have renamed or removed it.
-            if part.exists() and os.path.samestat(os.fstat(handle), part.lstat()):
-                yield file
-                return
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock a file until it is closed, where the system has such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            return
-        raise FileExistsRefusedError("another llmzip is writing it at the moment", path=str(path)) from None
 
 
 def _copy_status(source: str, target: Path) -> None:

@@ -32,12 +32,7 @@ def verify(
     results = []
     first: FormatError | None = None
     for name in files:
-        try:
-            result, errors = _verify(name, chosen, quiet=quiet, lines=not as_json)
-        except FormatError as error:
-            result, errors = {"file": name, "ok": False, "error": str(error)}, [error]
-            if not as_json:
-                typer.echo(f"{name}: {error}", err=True)
+        result, errors = _verify(name, chosen, quiet=quiet, lines=not as_json)
         results.append(result)
         first = first or (errors[0] if errors else None)
     if as_json:
@@ -52,18 +47,25 @@ def _verify(
     """The result of one archive, and the errors of its chunks."""
     from llmzip.archive import verify_stream
 
-    damaged = []
+    damaged: list[dict[str, Any]] = []
+    errors: list[FormatError] = []
+    facts: dict[str, Any] = {"file": name}
     with open_source(name, binary=True) as source, shown(name, lambda: None, quiet=quiet) as progress:
-        for place, error in verify_stream(source, chosen, progress.report):
-            damaged.append((place, error))
+        try:
+            for place, error in verify_stream(source, chosen, progress.report):
+                errors.append(error)
+                damaged.append(_facts(place, error))
+                if lines:
+                    typer.echo(f"{name}: {_range(place)}: {error}", err=True)
+        except FormatError as error:
+            errors.append(error)
+            facts["error"] = str(error)
             if lines:
-                typer.echo(f"{name}: {_range(place)}: {error}", err=True)
-    if lines and not quiet and not damaged:
+                typer.echo(f"{name}: {error}", err=True)
+    if lines and not quiet and not errors:
         typer.echo(f"{name}: ok, {progress.raw_length} bytes")
-    facts: dict[str, Any] = {"file": name, "ok": not damaged, "raw_length": progress.raw_length}
-    if damaged:
-        facts["damaged"] = [_facts(place, error) for place, error in damaged]
-    return facts, [error for _, error in damaged]
+    facts |= {"ok": not errors, "raw_length": progress.raw_length}
+    return facts | ({"damaged": damaged} if damaged else {}), errors
 
 
 def _range(place: ChunkPlace) -> str:

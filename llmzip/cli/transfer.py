@@ -13,6 +13,7 @@ import typer
 
 from llmzip.cli.files import STANDARD, open_journal, open_source, open_target
 from llmzip.cli.progress import Report, shown
+from llmzip.errors import FormatError
 
 # From a source to a target, with reports; the last is a journal, if there is one.
 Work = Callable[[BinaryIO, BinaryIO, Report, BinaryIO | None], None]
@@ -61,7 +62,7 @@ class Transfer:
             Path(self.source).unlink()
 
     def _raw_length(self, source: BinaryIO) -> int | None:
-        """Find the raw bytes to come without decoding, for the bar; `None` for a pipe."""
+        """Find the raw bytes to come without decoding, for the bar; `None` for a pipe or a damaged archive."""
         if not source.seekable():
             return None
         if not self.archive_in:
@@ -71,6 +72,10 @@ class Transfer:
             return length
         from llmzip.format import FrameIndex
 
-        length = FrameIndex(source).raw_length
-        source.seek(0)
-        return length
+        try:
+            return FrameIndex(source).raw_length
+        except FormatError:
+            # Whoever does the work tells what is wrong.
+            return None
+        finally:
+            source.seek(0)

@@ -8,20 +8,24 @@ chunks are looked for from both ends, and only those are taken that decode to wh
 from __future__ import annotations
 
 import io
-import mmap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
-from llmzip.errors import FormatError
+from llmzip.errors import ChecksumError, FormatError
 from llmzip.format.chunk_record import ChunkRecord, Method, TrailerMark, read_record
+from llmzip.format.frame_search import Data, find_frame, find_header, map_file
 from llmzip.format.header import Header
-from llmzip.format.limits import HEADER_SIZE, MAGIC, MAX_SECTION_LENGTH
+from llmzip.format.limits import HEADER_SIZE
 from llmzip.format.reader import ByteReader
-from llmzip.format.sections import Sections, read_sections
+from llmzip.format.sections import read_sections
 from llmzip.format.trailer import LENGTH_SIZE, read_trailer
 
 # A record without its payload is no longer.
 _MAX_RECORD_SIZE = 16
+# How far before a known place records are looked for, and how many that end there are tried.
+_MAX_SEARCH = 4 << 20
+_MAX_TRIALS = 16
 
 
 class Chunk(NamedTuple):
@@ -55,6 +59,12 @@ class Gap(NamedTuple):
     n_raw: int | None
 
 
+class FrameEnd(NamedTuple):
+    """The end of a frame, and the digest of its content, if it has a trailer."""
+
+    digest: bytes | None
+
+
 class _Known(NamedTuple):
     """Where a record begins, or the trailer, for certain; and the content before it in the frame, if that is known."""
 
@@ -66,22 +76,22 @@ class _Known(NamedTuple):
 Decodes = Callable[[Header, ChunkRecord, bytes], bool]
 
 
-def recover(file: BinaryIO, decodes: Decodes) -> Iterator[Chunk | Gap]:
+def recover(file: BinaryIO, decodes: Decodes) -> Iterator[Chunk | Gap | FrameEnd]:
     """Find all chunks of an archive, in order, and what lies between them.
 
     Args:
         file: a damaged archive that can seek.
         decodes: asked where records alone do not tell.
     """
-    data = _map(file)
+    data = map_file(file)
     if not data:
         yield Gap(0, 0, None)
     place, n_before = 0, 0
     lost_count = False
     while place < len(data):
-        frame = _Frame.at(data, place)
+        frame = _Frame.at(data, file, place)
         if frame is None:
-            following = _find_header(data, place + 1)
+            following = find_header(data, place + 1)
             lost_count = True
             yield Gap(place, following, None)
             place = following
@@ -94,7 +104,19 @@ def recover(file: BinaryIO, decodes: Decodes) -> Iterator[Chunk | Gap]:
             else:
                 yield part._replace(raw_offset=None if lost_count else n_before)
                 n_before += part.record.raw_length
+        yield FrameEnd(frame.digest)
         place = frame.stop
+
+
+class _Found(NamedTuple):
+    """A record, without its payload, and where it stands."""
+
+    record: ChunkRecord
+    offset: int
+
+    @property
+    def stop(self) -> int:
+        return self.offset + self.record.size
 
 
 class _Frame:
@@ -102,124 +124,143 @@ class _Frame:
 
     Attributes:
         stop: where the next frame begins, or the archive ends.
+        digest: of its content, as its trailer has it; None without one.
     """
 
-    def __init__(self, data: bytes | mmap.mmap, header: Header, first: int) -> None:
-        self._data = data
+    def __init__(self, data: Data, file: BinaryIO, header: Header, first: int) -> None:
+        self._data, self._file = data, file
         self._header = header
         self._known = [_Known(first, 0)]
-        self._ends_at_trailer = False
+        self.digest: bytes | None = None
         self.stop = len(data)
 
     @classmethod
-    def at(cls, data: bytes | mmap.mmap, place: int) -> _Frame | None:
+    def at(cls, data: Data, file: BinaryIO, place: int) -> _Frame | None:
         """The frame whose header stands at `place`; None if there is none."""
-        reader = ByteReader(io.BytesIO(data[place : place + HEADER_SIZE + MAX_SECTION_LENGTH + 64]), place)
+        file.seek(place)
+        reader = ByteReader(file, place)
         try:
             header = Header.unpack(reader.read_up_to(HEADER_SIZE), place)
-            _ = read_sections(reader) if header.sections else Sections()
+            if header.sections:
+                read_sections(reader)
+        except ChecksumError as error:
+            # Sections that are only damaged end where they should.
+            if error.field != "section checksum":
+                return None
         except FormatError:
             return None
-        frame = cls(data, header, reader.offset)
+        frame = cls(data, file, header, reader.offset)
         frame._find_end(place)
         return frame
 
     def _find_end(self, place: int) -> None:
-        """Follow the records to the trailer; where that fails, the trailer at the archive's end may be this frame's."""
+        """Follow the records to the trailer; where that fails, look for a trailer that fits."""
+        first = self._known[0].offset
         if self._header.single:
-            record = self._record(self._known[0].offset)
-            if record is not None:
-                self.stop = _end(record, self._known[0].offset)
+            found = self._record(first)
+            self.stop = found.stop if found else find_header(self._data, first)
             return
-        offset = self._known[0].offset
-        while (record := self._record(offset)) is not None:
-            offset = _end(record, offset)
-        if not self._take_trailer(offset, place):
-            length = int.from_bytes(self._data[len(self._data) - LENGTH_SIZE :], "little")
-            if not self._take_trailer(len(self._data) - LENGTH_SIZE - length, place):
-                self.stop = _find_header(self._data, self._known[0].offset)
+        offset = first
+        while found := self._record(offset):
+            offset = found.stop
+        if self._take_trailer(offset, place):
+            return
+        following = find_frame(self._data, self._file, first)
+        length = int.from_bytes(self._data[max(0, following - LENGTH_SIZE) : following], "little")
+        if self._take_trailer(following - LENGTH_SIZE - length, place) and self.stop == following:
+            return
+        self._forget_trailer(find_header(self._data, first) if following == len(self._data) else following)
+
+    def _forget_trailer(self, stop: int) -> None:
+        del self._known[1:]
+        self.digest = None
+        self.stop = stop
 
     def _take_trailer(self, mark: int, place: int) -> bool:
         """Take the index of a trailer at `mark`, if there is one."""
         if mark <= self._known[0].offset:
             return False
-        reader = ByteReader(io.BytesIO(self._data[mark:]), mark)
+        self._file.seek(mark)
+        reader = ByteReader(self._file, mark)
         try:
             found = read_record(reader)
-            if not isinstance(found, TrailerMark) or found.n_index > len(self._data):
+            if not isinstance(found, TrailerMark):
                 return False
             trailer = read_trailer(reader, found.n_index, mark)
         except FormatError:
             return False
-        self._known += [_Known(place + point.offset, point.raw_offset) for point in trailer.points]
-        self._known.append(_Known(mark, None))
-        self._ends_at_trailer = True
+        points = [_Known(place + point.offset, point.raw_offset) for point in trailer.points]
+        self._known += [*points, _Known(mark, None)]
+        self.digest = trailer.digest
         self.stop = reader.offset
         return True
 
+    def _leads(self, left: _Known, right: _Known) -> bool:
+        """Whether records lead from one known place to the other, over as much content as the index says."""
+        found = self._follow(left.offset, right.offset)
+        n_raw = sum(record.raw_length for record, _ in found)
+        reached = bool(found) and found[-1].stop == right.offset
+        return reached and (None in (left.n_raw, right.n_raw) or right.n_raw == (left.n_raw or 0) + n_raw)
+
     def parts(self, decodes: Decodes) -> Iterator[Chunk | Gap]:
         """All chunks and gaps, in order."""
-        if not self._ends_at_trailer:
+        if self.digest is None:
             yield from self._from_left(decodes)
             return
-        for left, right in zip(self._known, self._known[1:], strict=False):
-            chunks = list(self._follow(left.offset, right.offset))
-            n_raw = sum(chunk.record.raw_length for chunk in chunks)
-            reached = chunks and _end_of(chunks[-1]) == right.offset
-            if reached and right.n_raw in (None, (left.n_raw or 0) + n_raw):
-                yield from chunks
+        for left, right in pairwise(self._known):
+            if self._leads(left, right):
+                yield from map(self._chunk, self._follow(left.offset, right.offset))
             else:
                 yield from self._between(left, right, decodes)
 
     def _from_left(self, decodes: Decodes) -> Iterator[Chunk | Gap]:
         """A frame without a trailer: chunks up to the last one that decodes; if it has only one, that one."""
-        chunks = list(self._follow(self._known[0].offset, self.stop))
-        while chunks and not self._header.single and not decodes(self._header, chunks[-1].record, chunks[-1].payload):
-            chunks.pop()
-        yield from chunks
-        start = _end_of(chunks[-1]) if chunks else self._known[0].offset
-        if start < self.stop or not chunks or not self._header.single:
+        found = self._follow(self._known[0].offset, self.stop)
+        while found and not self._header.single and not self._decodes(found[-1], decodes):
+            found.pop()
+        yield from map(self._chunk, found)
+        start = found[-1].stop if found else self._known[0].offset
+        if start < self.stop or not found or not self._header.single:
             yield Gap(start, self.stop, None)
 
     def _between(self, left: _Known, right: _Known, decodes: Decodes) -> Iterator[Chunk | Gap]:
         """Chunks from both ends of a stretch whose records do not lead from one to the other."""
-        start, stop = left.offset, right.offset
-        n_raw = 0
-        for chunk in self._follow(start, stop):
-            if not decodes(self._header, chunk.record, chunk.payload):
+        start, stop, n_raw = left.offset, right.offset, 0
+        for found in self._follow(start, stop):
+            if not self._decodes(found, decodes):
                 break
-            yield chunk
-            start, n_raw = _end_of(chunk), n_raw + chunk.record.raw_length
+            yield self._chunk(found)
+            start, n_raw = found.stop, n_raw + found.record.raw_length
         behind = list(self._follow_back(start, stop, decodes))
-        n_raw += sum(chunk.record.raw_length for chunk in behind)
+        n_raw += sum(found.record.raw_length for found in behind)
         n_lost = None if right.n_raw is None or left.n_raw is None else right.n_raw - left.n_raw - n_raw
-        yield Gap(start, behind[-1].offset if behind else stop, n_lost)
-        yield from reversed(behind)
+        lost_until = behind[-1].offset if behind else stop
+        yield Gap(start, lost_until, n_lost if n_lost is not None and n_lost >= 0 else None)
+        yield from map(self._chunk, reversed(behind))
 
-    def _follow(self, start: int, stop: int) -> Iterator[Chunk]:
-        """Chunks one after another, the last of them ending at `stop` or before."""
-        while start < stop and (record := self._record(start)) is not None and _end(record, start) <= stop:
-            yield self._chunk(record, start)
-            start = _end(record, start)
+    def _follow(self, start: int, stop: int) -> list[_Found]:
+        """Records one after another, the last of them ending at `stop` or before."""
+        records = []
+        while start < stop and (found := self._record(start)) and found.stop <= stop:
+            records.append(found)
+            start = found.stop
+        return records
 
-    def _follow_back(self, start: int, stop: int, decodes: Decodes) -> Iterator[Chunk]:
-        """Chunks from `stop` back, each ending where the one after it begins."""
-        ending: dict[int, list[int]] = {}
-        for offset in range(start, stop):
-            record = self._record(offset)
-            if record is not None and _end(record, offset) <= stop:
-                ending.setdefault(_end(record, offset), []).append(offset)
+    def _follow_back(self, start: int, stop: int, decodes: Decodes) -> Iterator[_Found]:
+        """Records from `stop` back, each ending where the one after it begins."""
+        ending: dict[int, list[_Found]] = {}
+        for offset in range(max(start, stop - _MAX_SEARCH), stop):
+            found = self._record(offset)
+            if found and found.stop <= stop:
+                ending.setdefault(found.stop, []).append(found)
         while candidates := ending.get(stop):
-            for offset in candidates:
-                record = self._record(offset)
-                if record is not None and decodes(self._header, record, self._chunk(record, offset).payload):
-                    yield self._chunk(record, offset)
-                    stop = offset
-                    break
-            else:
+            found = next((found for found in candidates[:_MAX_TRIALS] if self._decodes(found, decodes)), None)
+            if found is None:
                 return
+            yield found
+            stop = found.offset
 
-    def _record(self, offset: int) -> ChunkRecord | None:
+    def _record(self, offset: int) -> _Found | None:
         """The record at a place, if there can be one."""
         reader = ByteReader(io.BytesIO(self._data[offset : offset + _MAX_RECORD_SIZE]))
         try:
@@ -228,37 +269,11 @@ class _Frame:
             return None
         if isinstance(record, TrailerMark) or offset + record.size > len(self._data):
             return None
-        return None if record.method is Method.MODEL and not self._header.uses_model else record
+        return None if record.method is Method.MODEL and not self._header.uses_model else _Found(record, offset)
 
-    def _chunk(self, record: ChunkRecord, offset: int) -> Chunk:
-        stop = _end(record, offset)
-        return Chunk(self._header, record, offset, None, self._data[stop - record.payload_length : stop])
+    def _decodes(self, found: _Found, decodes: Decodes) -> bool:
+        return decodes(self._header, found.record, self._chunk(found).payload)
 
-
-def _end(record: ChunkRecord, offset: int) -> int:
-    return offset + record.size
-
-
-def _end_of(chunk: Chunk) -> int:
-    return _end(chunk.record, chunk.offset)
-
-
-def _find_header(data: bytes | mmap.mmap, start: int) -> int:
-    """Where the next header stands from `start` on; the end if there is none."""
-    while (start := data.find(MAGIC, start)) >= 0:
-        try:
-            Header.unpack(data[start : start + HEADER_SIZE], start)
-        except FormatError:
-            start += 1
-        else:
-            return start
-    return len(data)
-
-
-def _map(file: BinaryIO) -> bytes | mmap.mmap:
-    """All bytes of a file, without reading them where the system can."""
-    file.seek(0)
-    try:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):
-        return file.read()
+    def _chunk(self, found: _Found) -> Chunk:
+        payload = self._data[found.stop - found.record.payload_length : found.stop]
+        return Chunk(self._header, found.record, found.offset, None, payload)

@@ -138,6 +138,20 @@ def test_the_archive_is_not_packed_into_itself(run: Any, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["all.llmz", "tree"]
 
 
+@pytest.mark.parametrize("arguments", [("tree/a.txt", "tree/sub", "mine"), ("-o", "tree/a.txt", "tree")])
+@pytest.mark.usefixtures("tree")
+def test_an_archive_of_files_replaces_nothing_but_an_archive(
+    arguments: tuple[str, ...], run: Any, folder: Path
+) -> None:
+    """Even with force: the last of a list of files is easily taken for the archive."""
+    (folder / "mine").write_bytes(b"mine")
+    done = run("compress", "-f", *arguments)
+    assert done.returncode == 50
+    assert b"expected a new name or an archive to replace" in done.stderr
+    assert (folder / "mine").read_bytes() == b"mine"
+    assert (folder / "tree" / "a.txt").read_bytes() == b"first\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
