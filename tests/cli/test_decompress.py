@@ -127,3 +127,20 @@ def test_salvage_needs_a_file(run: Any, folder: Path) -> None:
     _damaged(run, folder)
     done = run("decompress", "--salvage", data=(folder / "a.llmz").read_bytes())
     assert (done.returncode, done.stderr) == (50, b"llmzip: --salvage: expected a file, found a pipe\n")
+
+
+@pytest.mark.parametrize("cut", [3, 40_000])
+def test_salvage_on_a_terminal(cut: int, run: Any, command: list[str], folder: Path) -> None:
+    """Where progress is shown, whose length a damaged archive does not tell."""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    text = _damaged(run, folder)
+    archive = (folder / "a.llmz").read_bytes()
+    (folder / "a.llmz").write_bytes(archive[:-cut])
+    terminal, ours = pty.openpty()
+    arguments = [*command, "decompress", "--salvage", "a.llmz", "rest"]
+    done = subprocess.run(arguments, cwd=folder, stderr=ours, timeout=60, check=False)
+    os.close(ours)
+    os.close(terminal)
+    assert done.returncode == 16
+    assert text.startswith((folder / "rest").read_bytes()[:60_000])
+    assert (folder / "rest").stat().st_size >= 32_768
