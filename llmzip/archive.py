@@ -20,7 +20,7 @@ from llmzip.format import ChunkPlace, FrameReader, FrameWriter, Header, Sections
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.journal import Journal
 from llmzip.loading import load_codec
-from llmzip.members import Member, check_sizes, unpack_members
+from llmzip.members import Member, check_members, check_sizes, unpack_members
 from llmzip.options import CompressOptions, DecompressOptions
 
 Progress = Callable[[int, int], None]
@@ -192,6 +192,7 @@ def decompress_stream(
         refuse_members: refuse an archive of files with a ConfigError.
     """
     n_raw = 0
+    all_members: list[Member] = []
     for frame in read_frames(source):
         members = _members_of(frame)
         if refuse_members and members is not None:
@@ -206,6 +207,8 @@ def decompress_stream(
         frame.check_digest()
         if members is not None:
             check_sizes(members, frame.raw_length, frame.offset)
+            all_members += members
+    check_members(all_members)
 
 
 def verify_stream(
@@ -222,6 +225,7 @@ def verify_stream(
         FormatError: damage outside of chunks, where reading cannot go on.
         ModelError: the model that it needs is not there, or computes something else.
     """
+    all_members: list[Member] = []
     for frame in read_frames(source):
         members = _members_of(frame)
         chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
@@ -238,6 +242,8 @@ def verify_stream(
             frame.check_digest()
         if members is not None:
             check_sizes(members, frame.raw_length, frame.offset)
+            all_members += members
+    check_members(all_members)
 
 
 def _members_of(frame: FrameReader) -> tuple[Member, ...] | None:

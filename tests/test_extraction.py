@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmzip.archive import StreamCompressor
+from llmzip.archive import StreamCompressor, decompress, verify_stream
 from llmzip.contents import find_members, read_contents, select
 from llmzip.errors import (
     ChecksumError,
@@ -310,17 +310,19 @@ def test_sizes_that_are_not_the_contents_are_refused(
     archive = _pack(members, content)
     with pytest.raises(FormatError, match=message):
         _extract(archive, out)
-    from llmzip.archive import decompress
-
     with pytest.raises(FormatError, match=message):
         decompress(archive, DECODE)
 
 
 def test_same_path_in_two_frames_is_refused(out: Path) -> None:
-    """Archives of the same files, one after the other."""
+    """Archives of the same files, one after the other; by every reader that reaches the end."""
     archive = _pack([FOLDER, FILE], b"abc")
     with pytest.raises(FormatError, match="expected each path once, found d again"):
         _extract(archive * 2, out)
+    with pytest.raises(FormatError, match="expected each path once, found d again"):
+        decompress(archive * 2, DECODE)
+    with pytest.raises(FormatError, match="expected each path once, found d again"):
+        list(verify_stream(io.BytesIO(archive * 2), DECODE))
 
 
 def test_content_without_names_is_refused(out: Path) -> None:

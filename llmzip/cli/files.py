@@ -23,8 +23,8 @@ from llmzip.own_file import open_own
 SUFFIX = ".llmz"
 STANDARD = "-"
 # Names of files have 255 bytes at most; this leaves room for what is put around one.
-_MAX_NAME = 240
-_PART, _JOURNAL = "part", "journal"
+_MAX_NAME = 230
+_PART, _JOURNAL = "llmzip-part", "llmzip-journal"
 
 
 def source_name(source: str | None) -> str:

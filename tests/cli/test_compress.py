@@ -103,7 +103,7 @@ def test_an_interruption_leaves_nothing(command: list[str], folder: Path, number
     with process:
         assert process.stderr is not None
         assert process.stderr.readline() == b"asleep\n"
-        assert _files(folder) == [".a.llmz.journal", ".a.llmz.part", "a"]
+        assert _files(folder) == [".a.llmz.llmzip-journal", ".a.llmz.llmzip-part", "a"]
         process.send_signal(number)
         assert process.wait(timeout=30) == code
     assert _files(folder) == ["a"]
