@@ -45,7 +45,8 @@ def test_logits_are_those_of_the_trained_model(folder: Path, spec: ModelSpec) ->
     """Of the last tokens only, as many as asked for."""
     with torch.inference_mode():
         found = OwnModel(spec, folder)(input_ids=IDS, use_cache=False, logits_to_keep=4).logits
-        assert torch.equal(found, load_model(folder)(IDS)[:, 2:])
+        # Sums of 48 products at most, each below 1, taken in another order: 48 * 2**-24 and some layers.
+        assert torch.allclose(found, load_model(folder)(IDS)[:, 2:], rtol=0, atol=1e-5)
 
 
 def test_own_family_needs_no_source(spec: ModelSpec) -> None:
