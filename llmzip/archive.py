@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 from llmzip.chunking import split
-from llmzip.decoding import decode_chunks, decode_each
+from llmzip.decoding import decode_each
 from llmzip.defaults import default_chunk_size
 from llmzip.errors import ConfigError, FormatError
-from llmzip.format import ChunkPlace, FrameReader, FrameWriter, Header, Sections, read_frames
+from llmzip.format import ChunkPlace, FrameWriter, Header, Sections, read_frames
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.journal import Journal
 from llmzip.loading import load_codec
-from llmzip.members import Member, check_members, check_sizes, unpack_members
+from llmzip.members import Member, check_members, check_sizes, members_of
 from llmzip.options import CompressOptions, DecompressOptions
 
 Progress = Callable[[int, int], None]
@@ -191,24 +191,10 @@ def decompress_stream(
         progress: told the raw bytes written and the archive bytes read so far.
         refuse_members: refuse an archive of files with a ConfigError.
     """
-    n_raw = 0
-    all_members: list[Member] = []
-    for frame in read_frames(source):
-        members = _members_of(frame)
-        if refuse_members and members is not None:
-            raise ConfigError("expected an archive of content alone, found one of files; run: llmzip extract")
-        chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
-        for _, raw in decode_chunks(chunks, options):
-            frame.update_digest(raw)
-            target.write(raw)
-            n_raw += len(raw)
-            if progress:
-                progress(n_raw, frame.offset + frame.size)
-        frame.check_digest()
-        if members is not None:
-            check_sizes(members, frame.raw_length, frame.offset)
-            all_members += members
-    check_members(all_members)
+    for _, raw in _decode(source, options, progress, refuse_members=refuse_members):
+        if isinstance(raw, FormatError):
+            raise raw
+        target.write(raw)
 
 
 def verify_stream(
@@ -225,17 +211,28 @@ def verify_stream(
         FormatError: damage outside of chunks, where reading cannot go on.
         ModelError: the model that it needs is not there, or computes something else.
     """
+    for place, raw in _decode(source, options, progress):
+        if isinstance(raw, FormatError):
+            yield place, raw
+
+
+def _decode(
+    source: BinaryIO, options: DecompressOptions, progress: Progress | None, *, refuse_members: bool = False
+) -> Iterator[tuple[ChunkPlace, bytes | FormatError]]:
+    """All chunks, or what is wrong with them; what frames say of them together is checked where none is damaged."""
     all_members: list[Member] = []
     for frame in read_frames(source):
-        members = _members_of(frame)
+        members = members_of(frame.sections)
+        if refuse_members and members is not None:
+            raise ConfigError("expected an archive of content alone, found one of files; run: llmzip extract")
         chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
         whole = True
         for place, raw in decode_each(chunks, options):
             if isinstance(raw, FormatError):
                 whole = False
-                yield place, raw
             else:
                 frame.update_digest(raw)
+            yield place, raw
             if progress:
                 progress(place.raw_offset + place.record.raw_length, frame.offset + frame.size)
         if whole:
@@ -244,8 +241,3 @@ def verify_stream(
             check_sizes(members, frame.raw_length, frame.offset)
             all_members += members
     check_members(all_members)
-
-
-def _members_of(frame: FrameReader) -> tuple[Member, ...] | None:
-    table = frame.sections.member_table
-    return None if table is None else unpack_members(table)

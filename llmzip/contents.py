@@ -12,7 +12,7 @@ from llmzip.errors import ChecksumError, ConfigError, FileMissingError, FormatEr
 from llmzip.format import FrameIndex, FrameSummary
 from llmzip.format.limits import DIGEST_SIZE
 from llmzip.format.trailer import LENGTH_SIZE
-from llmzip.members import Member, check_members, check_sizes, printable, unpack_members
+from llmzip.members import Member, check_members, check_sizes, members_of, printable
 from llmzip.options import DecompressOptions
 
 
@@ -39,15 +39,15 @@ def find_members(file: BinaryIO) -> list[Place]:
         FormatError: the archive is damaged; a table is not allowed, or differs from its frame's content.
         ConfigError: there is a frame without a table.
     """
-    places = [place for frame in FrameIndex(file).frames for place in _members_of(frame)]
+    places = [place for frame in FrameIndex(file).frames for place in _places_of(frame)]
     check_members(place.member for place in places)
     return places
 
 
-def _members_of(frame: FrameSummary) -> Iterator[Place]:
-    if frame.sections.member_table is None:
+def _places_of(frame: FrameSummary) -> Iterator[Place]:
+    members = members_of(frame.sections)
+    if members is None:
         raise ConfigError("expected an archive of files, found content without names; run: llmzip decompress")
-    members = unpack_members(frame.sections.member_table)
     check_sizes(members, frame.raw_length, frame.offset)
     start = frame.raw_offset
     for member in members:

@@ -111,7 +111,7 @@ class Extractor:
             except FileExistsError:
                 if not stat.S_ISDIR(full.lstat().st_mode):
                     raise FileExistsRefusedError(
-                        "expected a folder or nothing, found a file or link", path=_shown(full)
+                        "expected a folder or nothing, found a file or link", path=printable(full)
                     ) from None
 
     def _is_there(self, member: Member) -> bool:
@@ -125,11 +125,11 @@ class Extractor:
         except FileNotFoundError:
             return False
         if stat.S_ISDIR(status.st_mode):
-            raise FileExistsRefusedError("expected a file or nothing, found a folder", path=_shown(path))
+            raise FileExistsRefusedError("expected a file or nothing, found a folder", path=printable(path))
         if self._resume and _is_whole(path, status, member):
             return True
         if not self._force:
-            raise FileExistsRefusedError("exists already; use -f to overwrite", path=_shown(path))
+            raise FileExistsRefusedError("exists already; use -f to overwrite", path=printable(path))
         return False
 
     @contextmanager
@@ -203,10 +203,6 @@ def _part_name(path: Path) -> Path:
     """Where a file is written before it is whole: the same name each time, so that nothing is left behind for long."""
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     return path.with_name(f".llmzip-{digest[:16]}.part")
-
-
-def _shown(path: Path) -> str:
-    return printable(os.fsencode(path))
 
 
 def _set_status(path: Path, member: Member) -> None:

@@ -6,11 +6,14 @@ stands twice, and none lies below one that is not a folder.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from llmzip.errors import FormatError, LimitError
+from llmzip.format import Sections
 from llmzip.format.limits import MAX_PATH_DEPTH, MAX_PATH_LENGTH, MAX_TABLE_LENGTH, MAX_VARINT_SIZE
 from llmzip.format.varint import pack_varint, unpack_varint
 from llmzip.general import compress_general, decompress_general
@@ -113,13 +116,13 @@ def check_sizes(members: Iterable[Member], n_raw: int, offset: int) -> None:
         )
 
 
-def printable(path: bytes) -> str:
+def printable(path: bytes | Path) -> str:
     r"""A path as a terminal can show it: what is no printable UTF-8 as `\x` and two digits, a backslash doubled.
 
     >>> printable(b"caf\xc3\xa9/\xff\n")
     'café/\\xff\\x0a'
     """
-    text = path.decode("utf-8", "surrogateescape")
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
     return "".join(_escaped(c) if c == "\\" or not c.isprintable() else c for c in text)
 
 
@@ -167,6 +170,11 @@ def _pack_member(member: Member) -> bytes:
 
 def _zigzag(value: int) -> int:
     return 2 * value if value >= 0 else -2 * value - 1
+
+
+def members_of(sections: Sections) -> tuple[Member, ...] | None:
+    """The members of a frame; None where it has no table."""
+    return None if sections.member_table is None else unpack_members(sections.member_table)
 
 
 def unpack_members(body: bytes) -> tuple[Member, ...]:

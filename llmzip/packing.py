@@ -100,7 +100,7 @@ class Packer:
             self.members.append(member)
             self._sources[name] = path
         elif name:
-            self._warn(f"{_shown(path)}: left out: neither a file nor a folder nor a link")
+            self._warn(f"{printable(path)}: left out: neither a file nor a folder nor a link")
         if stat.S_ISDIR(status.st_mode):
             prefix = name + b"/" if name else b""
             for entry in sorted(path.iterdir()):
@@ -120,10 +120,6 @@ def _place(path: Path) -> Path:
 def _own_name(path: Path) -> bytes:
     """The last name of a path; nothing for the folder at hand and those above it."""
     return b"" if path.name == ".." else os.fsencode(path.name)
-
-
-def _shown(path: Path) -> str:
-    return printable(os.fsencode(path))
 
 
 def _member(path: Path, name: bytes, status: os.stat_result) -> Member | None:
@@ -147,4 +143,4 @@ def _read(path: Path, size: int) -> Iterator[bytes]:
             left -= len(piece)
             yield piece
     if left:
-        raise FileError(f"changed while it was read: expected {size} bytes, found {size - left}", path=_shown(path))
+        raise FileError(f"changed while it was read: expected {size} bytes, found {size - left}", path=printable(path))

@@ -13,7 +13,6 @@ from llmzip.cli import options
 from llmzip.cli.files import open_source
 
 if TYPE_CHECKING:
-    from llmzip.format import FrameSummary
     from llmzip.members import Member
 
 _COLUMNS = "{:>12} {:>12} {:>8} {:>8}  {:<12} {}"
@@ -39,6 +38,7 @@ def list_archives(files: options.Archives, as_json: options.Json = False) -> Non
 
 def _row(name: str) -> dict[str, Any]:
     from llmzip.format import scan
+    from llmzip.members import members_of
 
     with open_source(name, binary=True) as source:
         frames = list(scan(source))
@@ -50,15 +50,8 @@ def _row(name: str) -> dict[str, Any]:
         "n_chunks": sum(total.n_chunks for frame in frames for total in frame.methods.values()),
         "models": sorted({frame.header.artefact_id.hex() for frame in frames if frame.header.uses_model}),
     }
-    members = [_facts(member) for frame in frames for member in _members_of(frame)]
+    members = [_facts(member) for frame in frames for member in members_of(frame.sections) or ()]
     return row | ({"members": members} if members else {})
-
-
-def _members_of(frame: FrameSummary) -> tuple[Member, ...]:
-    from llmzip.members import unpack_members
-
-    table = frame.sections.member_table
-    return unpack_members(table) if table is not None else ()
 
 
 def _facts(member: Member) -> dict[str, Any]:

@@ -84,8 +84,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     text = path.read_text(encoding="utf-8")
     try:
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:
-        # The library raises the class `Exception` itself for whatever it cannot read; a subclass is something else.
+    except Exception as error:  # the library raises this very class for whatever it cannot read
         if type(error) is not Exception:
             raise
         raise ConfigError(f"{path}: tokenizer: expected a tokenizer.json, found something else: {error}") from error
