@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import results
+from bench.arguments import positive, positives
 from bench.contenders import BUNDLED, model_reference
 from bench.float_model import FloatModel
 from bench.floor import Floor
@@ -124,10 +125,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", default=BUNDLED, help="name, id or path; default: bundled")
     add("--text", type=Path, default=DEFAULT_TEXT, metavar="FILE", help="what to code; default: the format's text")
-    add("--tokens", type=_positive, default=DEFAULT_TOKENS, metavar="N", help="of the text, at most")
-    add("--lanes", type=_numbers, default=[1, 8, 64], metavar="N,N", help="to decode in; default: 1,8,64")
-    add("--rows", type=_numbers, default=[], metavar="N,N", help="encode in blocks of so many rows too")
-    add("--repeats", type=_positive, default=3, metavar="R", help="of everything; default: 3")
+    add("--tokens", type=positive, default=DEFAULT_TOKENS, metavar="N", help="of the text, at most")
+    add("--lanes", type=positives, default=[1, 8, 64], metavar="N,N", help="to decode in; default: 1,8,64")
+    add("--rows", type=positives, default=[], metavar="N,N", help="encode in blocks of so many rows too")
+    add("--repeats", type=positive, default=3, metavar="R", help="of everything; default: 3")
     add(
         "--float",
         type=Path,
@@ -136,17 +137,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
-    return value
-
-
-def _numbers(text: str) -> list[int]:
-    return [_positive(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import results
+from bench.arguments import positive
 from bench.results import Figure
 from bench.timing import Spread
 from llmzip.archive import StreamCompressor, compress, decompress
@@ -202,13 +203,10 @@ def _check(archive: bytes, i: int, contents: set[bytes], counts: Counter[tuple[s
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.hostile", description="Read damaged archives.")
     add = parser.add_argument
-    add("--mutations", type=int, default=DEFAULT_MUTATIONS, metavar="N", help=f"default: {DEFAULT_MUTATIONS}")
+    add("--mutations", type=positive, default=DEFAULT_MUTATIONS, metavar="N", help=f"default: {DEFAULT_MUTATIONS}")
     add("--seed", type=int, default=0, metavar="S", help="of the changes; default: 0")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
-    chosen = parser.parse_args(arguments)
-    if chosen.mutations < 1:
-        parser.error(f"--mutations: expected at least 1, found {chosen.mutations}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

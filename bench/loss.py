@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import results
+from bench.arguments import positive
 from bench.coding import Coding
 from bench.contenders import model_reference
 from bench.engine import DEFAULT_TEXT
@@ -57,7 +58,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--model", required=True, help="name, id or path")
     add("--float", type=Path, required=True, metavar="SOURCE", help="the model's Hugging Face folder or GGUF file")
     add("--text", type=Path, default=DEFAULT_TEXT, metavar="FILE", help="what to code; default: the format's text")
-    add("--bytes", type=int, default=100_000, metavar="N", help="of the text, at most; default: 100000")
+    add("--bytes", type=positive, default=100_000, metavar="N", help="of the text, at most; default: 100000")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     return parser.parse_args(arguments)
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import results
+from bench.arguments import positive
 from bench.contenders import BUNDLED
 from bench.results import Figure
 from bench.timing import Spread, interleave, seconds_of
@@ -124,15 +125,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.program", description="Time the whole program.")
     add = parser.add_argument
     add("--text", type=Path, required=True, metavar="FILE", help="what to compress")
-    add("--bytes", type=int, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
+    add("--bytes", type=positive, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
     add("--model", default=BUNDLED, help="name, id or path; default: bundled")
-    add("--repeats", type=int, default=3, metavar="R", help="of the later runs; default: 3")
+    add("--repeats", type=positive, default=3, metavar="R", help="of the later runs; default: 3")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
-    chosen = parser.parse_args(arguments)
-    for name in ("bytes", "repeats"):
-        if getattr(chosen, name) < 1:
-            parser.error(f"--{name}: expected at least 1, found {getattr(chosen, name)}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

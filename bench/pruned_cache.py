@@ -21,6 +21,7 @@ from typing import Any, cast
 import numpy as np
 
 from bench import results
+from bench.arguments import positive
 from bench.coding import Coding
 from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
@@ -215,18 +216,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", default=BUNDLED, help="name, id or path of a selective model; default: bundled")
     add("--text", type=Path, required=True, metavar="FILE", help="what to code")
-    add("--tokens", type=int, default=DEFAULT_TOKENS, metavar="N", help=f"of it; default: {DEFAULT_TOKENS}")
-    add("--lanes", type=int, default=DEFAULT_LANES, metavar="N", help=f"to decode in; default: {DEFAULT_LANES}")
+    add("--tokens", type=positive, default=DEFAULT_TOKENS, metavar="N", help=f"of it; default: {DEFAULT_TOKENS}")
+    add("--lanes", type=positive, default=DEFAULT_LANES, metavar="N", help=f"to decode in; default: {DEFAULT_LANES}")
     add("--cutoffs", type=_numbers, default=[], metavar="X,X", help="in nats, each with the model's budgets")
     add("--budgets", type=_lists, default=[], metavar="A/B,A/B", help="of the layers, or one for all")
-    add("--repeats", type=int, default=3, metavar="R", help="of everything; default: 3")
-    add("--threads", type=int, default=results.n_cores(), metavar="N", help="default: one a core")
+    add("--repeats", type=positive, default=3, metavar="R", help="of everything; default: 3")
+    add("--threads", type=positive, default=results.n_cores(), metavar="N", help="default: one a core")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
-    chosen = parser.parse_args(arguments)
-    for name in ("tokens", "lanes", "repeats", "threads"):
-        if getattr(chosen, name) < 1:
-            parser.error(f"--{name}: expected at least 1, found {getattr(chosen, name)}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 def _numbers(text: str) -> list[float]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import results
+from bench.arguments import positive
 from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from bench.timing import Spread, interleave
@@ -66,16 +67,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.ranges", description="Time a part of an archive.")
     add = parser.add_argument
     add("--text", type=Path, required=True, metavar="FILE", help="what to compress")
-    add("--bytes", type=int, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
-    add("--length", type=int, default=1024, metavar="N", help="bytes in the range; default: 1024")
+    add("--bytes", type=positive, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
+    add("--length", type=positive, default=1024, metavar="N", help="bytes in the range; default: 1024")
     add("--model", default=BUNDLED, help="name, id or path; default: bundled")
-    add("--repeats", type=int, default=3, metavar="R", help="default: 3")
+    add("--repeats", type=positive, default=3, metavar="R", help="default: 3")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
-    chosen = parser.parse_args(arguments)
-    for name in ("bytes", "length", "repeats"):
-        if getattr(chosen, name) < 1:
-            parser.error(f"--{name}: expected at least 1, found {getattr(chosen, name)}")
-    return chosen
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

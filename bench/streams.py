@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from bench import results
+from bench.arguments import positives
 from bench.results import Figure
 from llmzip.errors import ExactnessError
 
@@ -115,17 +116,10 @@ def _feed(data: Iterator[bytes], pipe: IO[bytes]) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.streams", description="Measure the memory of streams.")
     add = parser.add_argument
-    add("--megabytes", type=_sizes, default=[10, 200], metavar="N,N", help="of data; default: 10,200")
+    add("--megabytes", type=positives, default=[10, 200], metavar="N,N", help="of data; default: 10,200")
     add("--text", action="store_true", help="text among the data, for the model")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     return parser.parse_args(arguments)
-
-
-def _sizes(text: str) -> list[int]:
-    sizes = [int(part) for part in text.split(",")]
-    if min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {min(sizes)}")
-    return sizes
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import results
+from bench.arguments import positive
 from bench.coding import Coding
 from bench.contenders import BUNDLED, stored_model
 from bench.results import Figure
@@ -229,19 +230,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.tradeoff", description="Measure ratio against speed.")
     add = parser.add_argument
     add("--text", type=Path, required=True, metavar="FILE", help="what to code")
-    add("--bytes", type=int, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
+    add("--bytes", type=positive, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
     add("--point", type=point_of, action="append", dest="points", metavar="NAME=MODEL,...", help="default: bundled")
     add("--picture", type=Path, metavar="PNG", help="where to draw bits per byte against decode speed")
-    add("--repeats", type=int, default=1, metavar="R", help="of everything; default: 1")
-    add("--threads", type=int, default=DEFAULT_THREADS, metavar="N", help=f"default: {DEFAULT_THREADS}")
+    add("--repeats", type=positive, default=1, metavar="R", help="of everything; default: 1")
+    add("--threads", type=positive, default=DEFAULT_THREADS, metavar="N", help=f"default: {DEFAULT_THREADS}")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     chosen = parser.parse_args(arguments)
     chosen.points = chosen.points or [Point(BUNDLED, BUNDLED)]
     if len({point.name for point in chosen.points}) < len(chosen.points):
         parser.error("--point: expected different names")
-    for name in ("bytes", "repeats", "threads"):
-        if getattr(chosen, name) < 1:
-            parser.error(f"--{name}: expected at least 1, found {getattr(chosen, name)}")
     return chosen
 
 

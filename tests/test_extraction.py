@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ def _pack(members: Sequence[Member], content: bytes) -> bytes:
 def _extract(archive: bytes, out: Path, names: Sequence[bytes] = (), **options: bool) -> None:
     file = io.BytesIO(archive)
     Extractor(str(out), **options).extract(file, select(find_members(file), names), DECODE)
+
+
+def _before_reading(action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something happen when everything was checked, and nothing is decoded yet."""
+
+    def _read(*arguments: Any) -> Any:
+        action()
+        return read_contents(*arguments)
+
+    monkeypatch.setattr("llmzip.extraction.read_contents", _read)
 
 
 def test_members_come_back(out: Path) -> None:
@@ -185,11 +195,7 @@ def test_files_that_appear_meanwhile_are_kept(out: Path, monkeypatch: pytest.Mon
     """Decoding may take hours; only force replaces what somebody has written since it began."""
     archive = _pack([Member(b"f", Kind.FILE, 0o600, 0, 3)], b"new")
 
-    def _read(*arguments: Any) -> Any:
-        (out / "f").write_bytes(b"mine")
-        return read_contents(*arguments)
-
-    monkeypatch.setattr("llmzip.extraction.read_contents", _read)
+    _before_reading(lambda: (out / "f").write_bytes(b"mine"), monkeypatch)
     with pytest.raises(FileExistsRefusedError, match="f: exists already"):
         _extract(archive, out)
     assert (out / "f").read_bytes() == b"mine"
@@ -212,13 +218,8 @@ def test_two_at_once_do_not_share_an_unfinished_file(out: Path) -> None:
 
 def test_folder_is_private_until_it_is_whole(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads a private folder's files while they are extracted."""
-    modes = []
-
-    def _read(*arguments: Any) -> Any:
-        modes.append((out / "d").stat().st_mode & 0o777)
-        return read_contents(*arguments)
-
-    monkeypatch.setattr("llmzip.extraction.read_contents", _read)
+    modes: list[int] = []
+    _before_reading(lambda: modes.append((out / "d").stat().st_mode & 0o777), monkeypatch)
     _extract(_pack([FOLDER, FILE], b"abc"), out)
     assert modes == [0o700]
     assert (out / "d").stat().st_mode & 0o777 == 0o750

@@ -44,9 +44,3 @@ def test_other_bytes_leave_no_row(
     assert streams.main(["--megabytes", "1", "--results", str(tmp_path / "results.csv")]) == 1
     assert "expected the bytes of the stream back" in capsys.readouterr().err
     assert not (tmp_path / "results.csv").exists()
-
-
-def test_sizes_below_one_are_refused() -> None:
-    """As a wrong command line."""
-    with pytest.raises(SystemExit):
-        streams.main(["--megabytes", "0"])

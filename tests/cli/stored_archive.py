@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 import llmzip.archive
+from llmzip.archive import StreamCompressor
 from llmzip.chunking import split
 from llmzip.format import FrameWriter, Header, Method, Sections
 from llmzip.options import CompressOptions
 
 
-class StoringCompressor:
+class StoringCompressor(StreamCompressor):
     """In place of `llmzip.archive.StreamCompressor`."""
 
     def __init__(
@@ -30,27 +31,14 @@ class StoringCompressor:
         sections: Sections | None = None,
         journal: BinaryIO | None = None,
     ) -> None:
+        del journal  # it keeps what a model made, and here is none
         self._writer = FrameWriter(target, Header(), sections or Sections())
-        self._chunk_size = options.chunk_size or 32768
+        self._size = options.chunk_size or 32768
         self._progress = progress or (lambda _raw, _archive: None)
         self._content = bytearray()
-        self._journal = journal
-
-    def __enter__(self) -> StoringCompressor:
-        return self
 
     def __exit__(self, *error: object) -> None:
         pass
-
-    @property
-    def n_raw(self) -> int:
-        """Bytes of content."""
-        return self._writer.n_raw
-
-    @property
-    def n_written(self) -> int:
-        """Bytes of the archive."""
-        return self._writer.n_written
 
     def write(self, data: bytes) -> None:
         """Keep the content for the end."""
@@ -58,7 +46,7 @@ class StoringCompressor:
 
     def finish(self) -> None:
         """Store all chunks."""
-        for raw in split(io.BytesIO(self._content), self._chunk_size):
+        for raw in split(io.BytesIO(self._content), self._size):
             self._writer.write_chunk(Method.STORED, raw, raw)
             self._progress(self._writer.n_raw, self._writer.n_written)
             _fail()
@@ -77,7 +65,7 @@ def _fail() -> None:
 
 
 if __name__ == "__main__":
-    llmzip.archive.StreamCompressor = StoringCompressor  # type: ignore[misc, assignment]
+    llmzip.archive.StreamCompressor = StoringCompressor  # type: ignore[misc]
     from llmzip.cli import main
 
     main()

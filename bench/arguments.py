@@ -1,0 +1,26 @@
+"""Types of command-line arguments that several benchmarks share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1.
+
+    >>> positive("64")
+    64
+    """
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
+    return value
+
+
+def positives(text: str) -> list[int]:
+    """Such numbers, with commas between.
+
+    >>> positives("1,8,64")
+    [1, 8, 64]
+    """
+    return [positive(part) for part in text.split(",")]
