@@ -72,4 +72,4 @@ class Coding:
             raise ExactnessError(f"decode: expected the bytes of {len(self.raws)} chunks back, found others")
 
     def _encode(self) -> list[bytes]:
-        return list(self.codec.encode(self.chunks, self._pool))
+        return list(self.codec.encode(self.chunks, self._pool.map))

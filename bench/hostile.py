@@ -24,8 +24,9 @@ from bench import results
 from bench.arguments import positive
 from bench.results import Figure
 from bench.timing import Spread
-from llmzip.archive import StreamCompressor, compress, decompress
+from llmzip.archive import compress, decompress
 from llmzip.contents import find_members
+from llmzip.encoding import StreamCompressor
 from llmzip.errors import ExactnessError, LlmzipError
 from llmzip.format import FrameWriter, Header, Method, Sections, scan
 from llmzip.format.header import crc8

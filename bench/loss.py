@@ -19,9 +19,9 @@ from bench.contenders import model_reference
 from bench.engine import DEFAULT_TEXT
 from bench.float_model import FloatModel
 from bench.results import Figure
-from llmzip.archive import GROUP_SIZE
 from llmzip.chunking import split
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size
+from llmzip.encoding import GROUP_SIZE
 from llmzip.loading import load_codec
 from llmzip.options import CompressOptions
 

@@ -28,10 +28,10 @@ from bench.contenders import BUNDLED, stored_model
 from bench.results import Figure
 from bench.selection import budgets_of, with_selection
 from bench.timing import Spread, interleave
-from llmzip.archive import GROUP_SIZE
 from llmzip.chunking import split
 from llmzip.codec import Codec
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size
+from llmzip.encoding import GROUP_SIZE
 from llmzip.errors import ConfigError, ExactnessError
 from llmzip.loading import choose_windowing
 from llmzip.models.artefact import SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE, Artefact, load_artefact

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from llmzip.archive import StreamCompressor
 from llmzip.decoding import read_range
+from llmzip.encoding import StreamCompressor
 from llmzip.format import FrameIndex
 from llmzip.options import CompressOptions, DecompressOptions
 
@@ -24,6 +24,8 @@ def open(
 ) -> io.BufferedReader | ArchiveWriter:
     """Open an archive as a file of its content: readable and seekable (`rb`), or writable (`wb`)."""
     if mode == "rb":
+        if options is not None and not isinstance(options, DecompressOptions):
+            raise TypeError("options: expected DecompressOptions for mode rb")
         return io.BufferedReader(ArchiveReader(Path(path).open("rb"), options or DecompressOptions()))
     if mode != "wb":
         raise ValueError(f"mode: expected rb or wb, found {mode!r}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ BLOCK_ROWS = 126
 OUTPUT_ELEMENTS = 1 << 20
 TILE_ROWS = 6
 CANARY_TOKENS = 16
+# Chunks that become tokens together, on all threads of the tokenizer; it takes thirty times their size in memory.
+TOKENISED_TOGETHER = 16
 
 
 class Window(NamedTuple):
@@ -44,6 +47,12 @@ class Window(NamedTuple):
     start: int
     coded: int
     stop: int
+
+
+# A window of a chunk of tokens, and the frequencies of buckets and members for what it codes, part by part.
+Work = tuple[Tokens, Window]
+Coded = list[tuple[Floats, Floats]]
+Apply = Callable[[Callable[[Work], Coded], Iterable[Work]], Iterator[Coded]]
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,12 @@ class Codec:
         """The tokens of chunks of raw bytes; they give back the same bytes."""
         return self._tokenizer.encode_batch(list(chunks))
 
+    def tokenise_ahead(self, chunks: Iterable[bytes]) -> Iterator[Tokens]:
+        """`tokenise`, a few chunks ahead of what is taken."""
+        left = iter(chunks)
+        while batch := list(itertools.islice(left, TOKENISED_TOGETHER)):
+            yield from self.tokenise(batch)
+
     @functools.cached_property
     def _tokenizer(self) -> ByteTokenizer:
         """Only encoding needs it."""
@@ -102,21 +117,30 @@ class Codec:
         weights, _ = self.predict(self.transformer.hidden(cache, [Segment(0, 0, tokens)]))
         return hashlib.sha256(weights.astype("<i4").tobytes()).digest()[:CANARY_SIZE]
 
-    def encode(self, chunks: Sequence[Tokens], pool: ThreadPoolExecutor) -> Iterator[bytes]:
-        """The payloads of chunks of tokens, in order; windows run on the pool's threads."""
-        plans = [list(self.windowing.cover(len(tokens))) for tokens in chunks]
-        results = pool.map(
-            lambda work: list(self._code_window(*work)),
-            [(tokens, window) for tokens, windows in zip(chunks, plans, strict=True) for window in windows],
-        )
-        for tokens, windows in zip(chunks, plans, strict=True):
-            encoder = TokenEncoder(self.bucket_size)
-            for window in windows:
-                coded = window.coded
-                for buckets, members in next(results):
-                    encoder.encode(tokens[coded : coded + len(buckets)], buckets, members)
-                    coded += len(buckets)
-            yield encoder.finish()
+    def encode(self, chunks: Iterable[Tokens], apply: Apply) -> Iterator[bytes]:
+        """The payloads of chunks of tokens, in order; `apply` is `map`, or that of a pool of threads, over windows."""
+        begun: deque[tuple[Tokens, list[Window]]] = deque()
+
+        def works() -> Iterator[Work]:
+            for tokens in chunks:
+                windows = list(self.windowing.cover(len(tokens)))
+                begun.append((tokens, windows))
+                yield from ((tokens, window) for window in windows)
+
+        results = apply(lambda work: list(self._code_window(*work)), works())
+        for first in results:
+            tokens, windows = begun.popleft()
+            parts = itertools.chain([first], itertools.islice(results, len(windows) - 1))
+            yield self._encode_chunk(tokens, itertools.chain.from_iterable(parts))
+
+    def _encode_chunk(self, tokens: Tokens, parts: Iterable[tuple[Floats, Floats]]) -> bytes:
+        """The payload of a chunk, given the frequencies of all its tokens, part by part."""
+        encoder = TokenEncoder(self.bucket_size)
+        coded = 0
+        for buckets, members in parts:
+            encoder.encode(tokens[coded : coded + len(buckets)], buckets, members)
+            coded += len(buckets)
+        return encoder.finish()
 
     def _code_window(self, tokens: Tokens, window: Window) -> Iterator[tuple[Floats, Floats]]:
         """Frequencies of the buckets and members for the coded tokens of one window."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.errors import FormatError
 from llmzip.format import FrameIndex, Header, Method
-from llmzip.loading import codec_of
+from llmzip.model_decoders import ModelDecoders
 from llmzip.options import DecompressOptions
+from llmzip.resources import check_chunk, largest_held
 
 if TYPE_CHECKING:
     from llmzip.format import ChunkPlace, ChunkRecord
-    from llmzip.lanes import LaneDecoder
 
 # How far decoding runs ahead of what is written: chunks a lane, and bytes.
 LANES_AHEAD = 2
@@ -77,29 +77,24 @@ def decode_each(
 ) -> Iterator[tuple[ChunkPlace, bytes | FormatError]]:
     """As `decode_chunks`, but of a damaged chunk the error comes in its place."""
     pending: deque[tuple[ChunkPlace, bytes, Future[bytes]]] = deque()
-    decoders: dict[Header, LaneDecoder] = {}
-    n_held = 0
-    try:
+    n_held, max_held = 0, largest_held(options, MAX_HELD)
+    with ModelDecoders(options) as decoders:
         for header, place, payload in chunks:
             record = place.record
+            check_chunk(record.raw_length, options, place.offset)
             if record.method is Method.MODEL:
-                if header not in decoders:
-                    decoders[header] = _lane_decoder(header, options)
-                result = decoders[header].submit(payload, record.raw_length)
+                result = decoders.submit(header, payload, record.raw_length)
             else:
                 result = _decoded(record, payload)
             pending.append((place, payload, result))
             n_held += record.raw_length
             while pending and (
-                pending[0][2].done() or len(pending) > LANES_AHEAD * options.n_lanes or n_held > MAX_HELD
+                pending[0][2].done() or len(pending) > LANES_AHEAD * options.n_lanes or n_held > max_held
             ):
                 n_held -= pending[0][0].record.raw_length
                 yield _checked(*pending.popleft())
         while pending:
             yield _checked(*pending.popleft())
-    finally:
-        for decoder in decoders.values():
-            decoder.close()
 
 
 def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:
@@ -125,9 +120,3 @@ def _checked(place: ChunkPlace, payload: bytes, result: Future[bytes]) -> tuple[
     except FormatError as error:
         return place, error
     return place, raw
-
-
-def _lane_decoder(header: Header, options: DecompressOptions) -> LaneDecoder:
-    from llmzip.lanes import LaneDecoder
-
-    return LaneDecoder(codec_of(header, options), options.n_lanes, options.n_threads)

@@ -22,11 +22,18 @@ OVERLAP_SHARE, SMALL_OVERLAP_SHARE = 4, 16
 # a chunk keep that small. With a small model, chunks of half the size cost 0.2 % and fill the lanes from a megabyte on.
 CHUNK_BYTES_A_TOKEN = 64
 SMALL_CHUNK_SIZE = 16384
+# Bytes of content that are coded before worker processes are worth their start.
+LARGE_INPUT = 4 << 20
 
 
 def is_small(spec: ModelSpec) -> bool:
     """Whether a model is of the kind that is bundled."""
     return spec.width < SMALL_WIDTH
+
+
+def default_workers(spec: ModelSpec, n_threads: int, *, large: bool) -> int:
+    """Worker processes for an input that is `large` or not yet: none for models whose threads keep the cores busy."""
+    return n_threads if large and n_threads > 1 and is_small(spec) else 0
 
 
 def default_window(spec: ModelSpec) -> int:

@@ -15,6 +15,7 @@ LlmzipError                     1   anything llmzip raises on purpose
 │   └── ModelInvalidError      23   artefact damaged, or widths out of bounds
 ├── ExactnessError             30   a backend differs from the reference, or a round trip failed
 ├── BackendError               40   asked for a backend that cannot run here
+├── WorkerError                41   a worker process ended before its work
 ├── ConfigError                50   a configuration that contradicts itself
 ├── FileError                  60   a file cannot be read or written
 │   ├── FileMissingError       61   an input that does not exist
@@ -61,6 +62,7 @@ __all__ = [
     "TerminalRefusedError",
     "TruncatedError",
     "VersionError",
+    "WorkerError",
 ]
 
 
@@ -198,6 +200,12 @@ class BackendError(LlmzipError):
     """A backend was asked for that cannot run here."""
 
     exit_code: ClassVar[int] = 40
+
+
+class WorkerError(LlmzipError):
+    """A worker process ended before its work was done, or could not begin it."""
+
+    exit_code: ClassVar[int] = 41
 
 
 class ConfigError(LlmzipError):

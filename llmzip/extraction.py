@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from llmzip.archive import Progress
 from llmzip.contents import Place, read_contents
-from llmzip.errors import FileExistsRefusedError, FormatError
+from llmzip.encoding import Progress
+from llmzip.errors import FileExistsRefusedError, FormatError, LimitError
 from llmzip.members import Kind, Member, printable
 from llmzip.options import DecompressOptions
 from llmzip.own_file import open_own
@@ -59,6 +59,7 @@ class Extractor:
             FileError: a member cannot be made, or is there already.
         """
         self._check(places)
+        _check_total(places, options)
         self._folder.mkdir(parents=True, exist_ok=True)
         files, folders, links = ([place for place in places if place.member.kind is kind] for kind in Kind)
         for place in folders:
@@ -161,6 +162,12 @@ class Extractor:
         part.symlink_to(os.fsdecode(member.target))
         _set_status(part, member)
         part.replace(path)
+
+
+def _check_total(places: Sequence[Place], options: DecompressOptions) -> None:
+    total = sum(place.member.size for place in places)
+    if options.max_size is not None and total > options.max_size:
+        raise LimitError(f"at most {options.max_size} bytes allowed, found {total}", field="members")
 
 
 def leads_out(link: Member) -> bool:

@@ -9,7 +9,8 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from llmzip.archive import StreamCompressor, decompress_stream
+from llmzip.archive import decompress_stream
+from llmzip.encoding import StreamCompressor
 from llmzip.options import CompressOptions, DecompressOptions
 
 # Bytes that wait for the decoder, and for whoever takes its content, before the other side waits too.

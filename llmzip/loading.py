@@ -1,4 +1,4 @@
-"""The codec for a new archive, and the one that an archive's header asks for."""
+"""The codec for a new archive, the one that an archive's header asks for, and processes that have the same."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from llmzip.errors import ConfigError, FormatError, ModelMismatchError
 from llmzip.format import Header
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.options import CompressOptions, DecompressOptions
+from llmzip.resources import Share
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec, Windowing
     from llmzip.exact.spec import ModelSpec
+    from llmzip.worker_pool import WorkerPool
 
 
 def codec_of(header: Header, options: DecompressOptions) -> Codec:
@@ -64,6 +66,24 @@ def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
 
     artefact = load_artefact(folder)
     return Codec(artefact, choose_windowing(artefact.spec, window, overlap))
+
+
+def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | None:
+    """Processes with the same codec; None where there are to be none.
+
+    Args:
+        codec: what codes.
+        share: how many processes, and what each of them has.
+        encode: make payloads; else chunks.
+    """
+    if share.n_workers == 0:
+        return None
+    from llmzip.worker import Setup
+    from llmzip.worker_pool import WorkerPool
+
+    window, overlap = codec.windowing.window, codec.windowing.overlap
+    setup = Setup(encode, str(codec.artefact.folder), window, overlap, share.n_threads, share.n_lanes)
+    return WorkerPool(setup, share.n_workers)
 
 
 def choose_windowing(spec: ModelSpec, window: int | None, overlap: int | None) -> Windowing:

@@ -11,24 +11,30 @@ from llmzip.format.limits import MAX_MODEL_RAW_LENGTH
 
 
 @dataclass(frozen=True)
-class DecompressOptions:
-    """How to decode; the archive itself says all that matters for the result.
+class CodingOptions:
+    """What may be used; nothing of this changes a result.
 
     Attributes:
-        model: name, id or path of the model, where it is not in the store under the archive's id.
+        model: name, id or path of the model; None means the one that an archive names, or the bundled one.
         threads: None means one a core.
         lanes: chunks decoded at once, all threads together; None means 64.
+        workers: processes that code chunks and share the threads and lanes; 0 for none. None means none for the first
+            4 MiB and for large models, else one a thread.
+        memory: bytes to use at most, as they are estimated: there are fewer lanes, threads and workers where they would
+            take more. None means no limit.
     """
 
     model: str | None = None
     threads: int | None = None
     lanes: int | None = None
+    workers: int | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("threads", "lanes"):
+        for name, least in (("threads", 1), ("lanes", 1), ("workers", 0), ("memory", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: expected at least 1, found {value}")
+            if value is not None and value < least:
+                raise ConfigError(f"{name}: expected at least {least}, found {value}")
 
     @property
     def n_threads(self) -> int:
@@ -44,11 +50,26 @@ class DecompressOptions:
 
 
 @dataclass(frozen=True)
-class CompressOptions(DecompressOptions):
-    """How to encode. Threads and lanes do not change the archive.
+class DecompressOptions(CodingOptions):
+    """How to decode; the archive itself says all that matters for the result.
 
     Attributes:
-        model: name, id or path of the model; None means the bundled one.
+        max_size: bytes of content above which an archive is refused, before they are written; None means no limit.
+    """
+
+    max_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_size is not None and self.max_size < 0:
+            raise ConfigError(f"max size: expected at least 0, found {self.max_size}")
+
+
+@dataclass(frozen=True)
+class CompressOptions(CodingOptions):
+    """How to encode.
+
+    Attributes:
         chunk_size: greatest size of a chunk in bytes; None means 32 KiB, with small models 16 to 32
             KiB as the lanes ask for, and at most 64 times the window.
         window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from llmzip.archive import Progress, StreamCompressor
+from llmzip.encoding import Progress, StreamCompressor
 from llmzip.errors import ConfigError, FileError, FormatError
 from llmzip.format import Sections
 from llmzip.format.limits import MAX_MTIME

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from llmzip.archive import Progress
 from llmzip.decoding import decode_each
-from llmzip.errors import FormatError
+from llmzip.encoding import Progress
+from llmzip.errors import FormatError, LimitError
 from llmzip.format import ChunkPlace, ChunkRecord, Header
 from llmzip.format.limits import DIGEST_SIZE
 from llmzip.format.recovery import Chunk, FrameEnd, Gap, recover
@@ -121,6 +121,8 @@ class _Salvage:
             n_raw = place.record.raw_length
             self._losses.append(Loss(self._n_passed, n_raw, place.offset, self._n_saved, str(raw)))
         else:
+            if self._options.max_size is not None and self._n_saved + len(raw) > self._options.max_size:
+                raise LimitError.above("content", place.offset, self._options.max_size, self._n_saved + len(raw))
             self._target.write(raw)
             self._digest.update(raw)
             self._n_saved += len(raw)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import llmzip.archive
+import llmzip.encoding
 from llmzip.archive import compress, compress_stream, decompress
 from llmzip.codec import Codec
 from llmzip.decoding import read_range
@@ -109,7 +109,7 @@ def test_threads_and_lanes_change_nothing(lanes: int, threads: int, sample_text:
 
 def test_long_input_is_coded_in_groups(sample_text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups join without loss, and what a group's last chunk would cut is left to the next one."""
-    monkeypatch.setattr(llmzip.archive, "GROUP_SIZE", 2000)
+    monkeypatch.setattr(llmzip.encoding, "GROUP_SIZE", 2000)
     archive = compress(sample_text[:9000], OPTIONS)
     assert decompress(archive, DECODE) == sample_text[:9000]
 

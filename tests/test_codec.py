@@ -23,7 +23,7 @@ WINDOWINGS = [Windowing(32, 0), Windowing(32, 8), Windowing(64, 48), Windowing(1
 
 def _encode(codec: Codec, chunks: list[bytes], n_threads: int = 1) -> list[bytes]:
     with ThreadPoolExecutor(n_threads) as pool:
-        return list(codec.encode(codec.tokenise(chunks), pool))
+        return list(codec.encode(codec.tokenise(chunks), pool.map))
 
 
 def _decode(codec: Codec, payloads: list[bytes], lengths: list[int], lanes: int = 4, threads: int = 1) -> list[bytes]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from llmzip.archive import StreamCompressor, decompress, verify_stream
+from llmzip.archive import decompress, verify_stream
 from llmzip.contents import find_members, read_contents, select
+from llmzip.encoding import StreamCompressor
 from llmzip.errors import (
     ChecksumError,
     ConfigError,

@@ -73,7 +73,7 @@ def test_archive_byte_by_byte(archive: bytes, content: bytes) -> None:
 
 def test_content_comes_before_the_end_of_the_archive(monkeypatch: pytest.MonkeyPatch, sample_text: bytes) -> None:
     """So that a stream without an end can be read."""
-    monkeypatch.setattr("llmzip.archive.GROUP_SIZE", 1000)
+    monkeypatch.setattr("llmzip.encoding.GROUP_SIZE", 1000)
     compressor = Compressor(OPTIONS)
     early = compressor.compress(sample_text[:5000])
     assert len(early) > 100

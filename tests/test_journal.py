@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmzip.archive import StreamCompressor, compress, decompress
+from llmzip.archive import compress, decompress
 from llmzip.codec import Codec, Windowing
+from llmzip.encoding import StreamCompressor
 from llmzip.journal import Journal
 from llmzip.loading import load_codec
 from llmzip.models.artefact import Artefact

@@ -81,7 +81,7 @@ def chunks(sample_text: bytes) -> list[bytes]:
 
 def _encode(codec: Codec, chunks: Sequence[bytes]) -> list[bytes]:
     with ThreadPoolExecutor(1) as pool:
-        return list(codec.encode(codec.tokenise(chunks), pool))
+        return list(codec.encode(codec.tokenise(chunks), pool.map))
 
 
 def _decode(lanes: Lanes, n_lanes: int, jobs: Sequence[tuple[bytes, int]]) -> list[bytes | FormatError]:

@@ -21,13 +21,18 @@ def cat(
     model: options.Model = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
+    workers: options.Workers = None,
+    memory: options.Memory = None,
+    max_size: options.MaxSize = None,
 ) -> None:
     """Write the content of an archive, or a range of it, to standard output."""
     from llmzip.archive import decompress_stream
     from llmzip.decoding import read_range
     from llmzip.options import DecompressOptions
 
-    chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
+    chosen = DecompressOptions(
+        model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+    )
     target = sys.stdout.buffer
     with open_source(file, binary=True) as source:
         if wanted is None:

@@ -35,6 +35,8 @@ def compress(
     overlap: options.Overlap = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
+    workers: options.Workers = None,
+    memory: options.Memory = None,
 ) -> None:
     """Compress IN to OUT, by default to IN.llmz; several inputs or a folder to an archive of files."""
     sources, target = _sources_and_target(names or [], STANDARD if stdout else output)
@@ -42,14 +44,21 @@ def compress(
     if decode:
         if len(sources) > 1:
             raise typer.BadParameter(f"expected one archive, found {len(sources)}", param_hint="--decompress")
-        decompress(source, target, remove, force, stdout, quiet, verbose, False, model, threads, lanes)
+        decompress(source, target, remove, force, stdout, quiet, verbose, False, model, threads, lanes, workers, memory)
         return
 
     def chosen() -> CompressOptions:
         from llmzip.options import CompressOptions
 
         return CompressOptions(
-            model=model, chunk_size=chunk_size, window=window, overlap=overlap, threads=threads, lanes=lanes
+            model=model,
+            chunk_size=chunk_size,
+            window=window,
+            overlap=overlap,
+            threads=threads,
+            lanes=lanes,
+            workers=workers,
+            memory=memory,
         )
 
     if len(sources) > 1 or (source is not None and _is_folder(source)):

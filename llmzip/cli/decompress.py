@@ -29,6 +29,9 @@ def decompress(
     model: options.Model = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
+    workers: options.Workers = None,
+    memory: options.Memory = None,
+    max_size: options.MaxSize = None,
 ) -> None:
     """Decompress IN to OUT, by default to IN without .llmz."""
     name = source_name(source)
@@ -40,7 +43,9 @@ def decompress(
         from llmzip.archive import decompress_stream
         from llmzip.options import DecompressOptions
 
-        chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
+        chosen = DecompressOptions(
+            model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+        )
         if salvage:
             losses.extend(_salvage(source_file, target_file, chosen, report))
         else:

@@ -28,13 +28,18 @@ def extract(
     model: options.Model = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
+    workers: options.Workers = None,
+    memory: options.Memory = None,
+    max_size: options.MaxSize = None,
 ) -> None:
     """Extract files, folders and links from an archive that was made of files."""
     from llmzip.contents import find_members, select
     from llmzip.extraction import Extractor
     from llmzip.options import DecompressOptions
 
-    chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
+    chosen = DecompressOptions(
+        model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+    )
     extractor = Extractor(folder, force=force, resume=resume, any_links=any_links)
     with open_archive(file) as source:
         places = select(find_members(source), [os.fsencode(name) for name in members or []])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,6 +83,22 @@ Salvage = Annotated[
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model: a name, an id or a path.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=0, help="Processes that code chunks; default: none, from 4 MiB on one a core for small models."
+    ),
+]
+Memory = Annotated[
+    Any,
+    typer.Option(
+        "--memory", parser=parse_size, metavar="SIZE", help="Memory to use at most: fewer lanes, threads and workers."
+    ),
+]
+MaxSize = Annotated[
+    Any,
+    typer.Option("--max-size", parser=parse_size, metavar="SIZE", help="Refuse content of more bytes than this."),
+]
 ChunkSize = Annotated[
     int | None,
     typer.Option(

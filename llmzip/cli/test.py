@@ -24,11 +24,16 @@ def verify(
     model: options.Model = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
+    workers: options.Workers = None,
+    memory: options.Memory = None,
+    max_size: options.MaxSize = None,
 ) -> None:
     """Decode archives without writing anything, and compare every checksum."""
     from llmzip.options import DecompressOptions
 
-    chosen = DecompressOptions(model=model, threads=threads, lanes=lanes)
+    chosen = DecompressOptions(
+        model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+    )
     results = []
     first: FormatError | None = None
     for name in files:

@@ -40,6 +40,17 @@ class Cache:
         self.tokens = np.zeros((n_lanes, capacity), dtype=np.int32)
         self.lengths = np.zeros(n_lanes, dtype=np.int32)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all arrays."""
+        return _n_bytes(list(vars(self).values()))
+
+
+def _n_bytes(value: Any) -> int:
+    if isinstance(value, list | tuple):
+        return sum(map(_n_bytes, value))
+    return value.nbytes if isinstance(value, np.ndarray) else 0
+
 
 class Backend(Protocol):
     """The operations of ARITHMETIC.md; see the function of the same name in the reference."""

@@ -89,11 +89,6 @@ class SelectiveCpuCache(HoldsAddresses, Cache):
         rows = zip(self.layers, self.n_slots, strict=True)
         self.addresses = np.array([cache_row(layer, n_slots) for layer, n_slots in rows], dtype=np.int64)
 
-    @property
-    def n_bytes(self) -> int:
-        """Memory of all arrays."""
-        return sum(array.nbytes for layer in self.layers for array in layer)
-
     def _layer(self, spec: ModelSpec, n_slots: int) -> tuple[NDArray[Any], ...]:
         padded = _round_up(n_slots, COLUMNS)
         heads = (self.n_lanes, spec.n_kv_heads)

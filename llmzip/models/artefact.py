@@ -75,13 +75,31 @@ class Settings:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A model in exact arithmetic, checked against its id."""
+    """A model in exact arithmetic, checked against its id.
+
+    Attributes:
+        id: 64 hexadecimal digits.
+        folder: where it was read from.
+        settings: what `spec.json` holds.
+        parameters: matrices and vectors.
+        vocabulary: the bytes of each token.
+        tokenizer_json: what makes tokens of bytes.
+    """
 
     id: str
+    folder: Path
     settings: Settings
     parameters: Parameters
     vocabulary: Vocabulary
     tokenizer_json: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all matrices and vectors."""
+        matrices = self.parameters.matrices.values()
+        return sum(m.q.nbytes + m.scale.nbytes for m in matrices) + sum(
+            vector.nbytes for vector in self.parameters.vectors.values()
+        )
 
     @property
     def spec(self) -> ModelSpec:
@@ -132,7 +150,7 @@ def load_artefact(folder: Path) -> Artefact:
         raise ModelInvalidError(f"artefact {folder}: expected the tensor {error.args[0]}, found none") from error
     _check_parameters(parameters, settings.model)
     identity = artefact_id(spec_text, tokenizer_json, tensors)
-    return Artefact(identity, settings, parameters, vocabulary, tokenizer_json)
+    return Artefact(identity, folder.resolve(), settings, parameters, vocabulary, tokenizer_json)
 
 
 def artefact_id(spec_text: str, tokenizer_json: str, tensors: Mapping[str, NDArray[Any]]) -> str:

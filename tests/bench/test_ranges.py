@@ -21,7 +21,7 @@ def test_range_and_whole_leave_their_rows(sample_text: bytes, tmp_path: Path, mo
     monkeypatch.setattr(results, "commit", lambda: "abc1234")
     for name in ("compress_zstd", "compress_general"):
         monkeypatch.setattr(f"llmzip.methods.{name}", lambda raw: raw)
-    monkeypatch.setattr("llmzip.archive.default_chunk_size", lambda *_sizes: 500)
+    monkeypatch.setattr("llmzip.encoding.default_chunk_size", lambda *_sizes: 500)
     assert ranges.main(_arguments(sample_text[:4000], tmp_path, 50)) == 0
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()))
     values = {(row["case"].rpartition(": ")[2], row["metric"]): float(row["value"]) for row in rows}

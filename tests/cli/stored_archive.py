@@ -14,14 +14,15 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 import llmzip.archive
-from llmzip.archive import StreamCompressor
+import llmzip.packing
 from llmzip.chunking import split
+from llmzip.encoding import StreamCompressor
 from llmzip.format import FrameWriter, Header, Method, Sections
 from llmzip.options import CompressOptions
 
 
 class StoringCompressor(StreamCompressor):
-    """In place of `llmzip.archive.StreamCompressor`."""
+    """In place of `llmzip.encoding.StreamCompressor`."""
 
     def __init__(
         self,
@@ -65,7 +66,8 @@ def _fail() -> None:
 
 
 if __name__ == "__main__":
-    llmzip.archive.StreamCompressor = StoringCompressor  # type: ignore[misc]
+    for module in (llmzip.archive, llmzip.packing):
+        module.StreamCompressor = StoringCompressor  # type: ignore[attr-defined]
     from llmzip.cli import main
 
     main()

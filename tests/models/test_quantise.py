@@ -100,7 +100,7 @@ def test_text_comes_back_through_the_codec(family: str, convert: Any, sample_tex
     codec = Codec(convert(family)[1], Windowing(32, 8))
     chunks = [sample_text[:300], bytes(range(256))]
     with ThreadPoolExecutor(1) as pool:
-        payloads = list(codec.encode(codec.tokenise(chunks), pool))
+        payloads = list(codec.encode(codec.tokenise(chunks), pool.map))
     decoder = LaneDecoder(codec, 2, 1)
     futures = [decoder.submit(payload, len(chunk)) for payload, chunk in zip(payloads, chunks, strict=True)]
     assert [future.result(timeout=60) for future in futures] == chunks

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmzip.archive import StreamCompressor
+from llmzip.encoding import StreamCompressor
 from llmzip.exact.spec import ModelSpec, Ngrams, Selection
 from llmzip.format import FrameWriter, Header, Method, Sections
 from llmzip.general import compress_general, compress_zstd

@@ -1,0 +1,124 @@
+"""How threads, lanes and memory are shared out: what runs in this process, and what in workers.
+
+Memory is estimated, from above; `bench.memory` holds the estimates against what the program takes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from llmzip.defaults import default_workers
+from llmzip.errors import ConfigError, LimitError
+
+if TYPE_CHECKING:
+    from llmzip.codec import Codec
+    from llmzip.options import CodingOptions
+
+_MIB = 1 << 20
+# The interpreter; with the libraries and the compiled code that a model needs; and what general compressors and
+# tokens take at once beside the chunks that they work on.
+BARE_PROGRAM = 56 * _MIB
+PROGRAM = 192 * _MIB
+COMPRESSORS = 160 * _MIB
+# A thread that encodes: logits, activations, frequencies that wait for the entropy coder.
+ENCODING_THREAD = 24 * _MIB
+# An artefact as it is read, and as the backend lays it out.
+_COPIES = 9 / 4
+# Of what is allowed, the share that decoded chunks may take that wait for their turn.
+_HELD_SHARE = 8
+# A chunk, its payload, and the dictionary of its decoder, as multiples of the chunk.
+_CHUNK_COPIES = 3
+
+
+class Share(NamedTuple):
+    """What to use.
+
+    Attributes:
+        n_workers: processes; none where this one does the work.
+        n_threads: of each process.
+        n_lanes: of each process.
+    """
+
+    n_workers: int
+    n_threads: int
+    n_lanes: int
+
+
+def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool) -> Share:
+    """What to use for one codec within the options: fewer lanes, threads and workers where memory asks for it.
+
+    Args:
+        codec: what codes.
+        options: what there is.
+        encode: whether chunks are encoded; else decoded.
+        large: whether there is more content than is coded without workers by default.
+
+    Raises:
+        ConfigError: the memory is not enough for anything.
+    """
+    for n_workers in range(_wanted_workers(codec, options, large=large), -1, -1):
+        n_units = _units(codec, options, n_workers, encode=encode)
+        if n_units > 0:
+            n_threads = max(1, options.n_threads // max(1, n_workers))
+            n_lanes = max(1, options.n_lanes // max(1, n_workers))
+            if encode:
+                return Share(n_workers, min(n_threads, n_units), n_lanes)
+            return Share(n_workers, n_threads, min(n_lanes, n_units))
+    assert options.memory is not None
+    need = -(-(_process(codec, encode=encode) + _unit(codec, encode=encode)) // _MIB)
+    raise ConfigError(f"memory: expected at least {need} MiB for this model, found {options.memory / _MIB:.1f}")
+
+
+def largest_held(options: CodingOptions, limit: int) -> int:
+    """Bytes of decoded chunks that may wait for their turn, at most `limit`."""
+    return limit if options.memory is None else min(limit, options.memory // _HELD_SHARE)
+
+
+def check_chunk(raw_length: int, options: CodingOptions, offset: int) -> None:
+    """Refuse a chunk that takes more memory than is allowed.
+
+    Args:
+        raw_length: of the chunk.
+        options: what is allowed.
+        offset: of its record in the archive.
+
+    Raises:
+        LimitError: so it does.
+    """
+    if options.memory is None:
+        return
+    limit = max(0, options.memory - BARE_PROGRAM) // _CHUNK_COPIES
+    if raw_length > limit:
+        raise LimitError.above("chunk raw length under the memory allowed", offset, limit, raw_length)
+
+
+def _wanted_workers(codec: Codec, options: CodingOptions, *, large: bool) -> int:
+    if options.workers is not None:
+        return options.workers
+    # A program that was packed into one file is no interpreter that could start another.
+    alone = not sys.executable or getattr(sys, "frozen", False)
+    return 0 if alone else default_workers(codec.artefact.spec, options.n_threads, large=large)
+
+
+def _units(codec: Codec, options: CodingOptions, n_workers: int, *, encode: bool) -> int:
+    """Lanes, or threads that encode, for which a process has memory."""
+    if options.memory is None:
+        return sys.maxsize
+    own = _process(codec, encode=encode)
+    if n_workers == 0:
+        left = options.memory - own
+    else:
+        left = (options.memory - own) // n_workers - _process(codec, encode=False)
+    return left // _unit(codec, encode=encode)
+
+
+def _process(codec: Codec, *, encode: bool) -> int:
+    """Memory of a process without lanes."""
+    return PROGRAM + int(_COPIES * codec.artefact.n_bytes) + (COMPRESSORS if encode else 0)
+
+
+def _unit(codec: Codec, *, encode: bool) -> int:
+    """Memory of a lane, or of a thread that encodes."""
+    lane = codec.transformer.new_cache(1, codec.windowing.window).n_bytes
+    return lane + (ENCODING_THREAD if encode else 0)

@@ -1,0 +1,161 @@
+"""A process that codes chunks for another one: jobs on its standard input, results on its standard output.
+
+Both are a number, a second number, a length, and that many bytes. Of a job the second number is the raw length of the
+chunk, and the bytes are the chunk, or its payload; of a result it is a `Status`. The process ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from llmzip.errors import FormatError
+
+if TYPE_CHECKING:
+    from llmzip.codec import Codec
+
+# The number in results that answer no job: the process cannot work at all.
+NO_JOB = (1 << 64) - 1
+_HEAD = struct.Struct("<QQI")
+
+# Starts a chunk and its raw length on their way to a payload, or back.
+_Submit = Callable[[bytes, int], "Future[bytes]"]
+
+
+class Status(IntEnum):
+    """What a result is: bytes, or the words of an error; of `FormatError`, or of any other."""
+
+    DONE = 0
+    REFUSED = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker does all its life.
+
+    Attributes:
+        encode: make payloads of chunks; else chunks of payloads.
+        folder: of the artefact.
+        window: tokens of a window.
+        overlap: tokens that a window repeats.
+        n_threads: threads of this process.
+        n_lanes: chunks decoded side by side in this process.
+    """
+
+    encode: bool
+    folder: str
+    window: int
+    overlap: int
+    n_threads: int
+    n_lanes: int
+
+    @property
+    def n_at_once(self) -> int:
+        """Jobs that keep the process busy while results and further jobs are on their way."""
+        return 2 + (self.n_threads if self.encode else self.n_lanes)
+
+    def to_json(self) -> str:
+        """As the process takes it."""
+        return json.dumps(asdict(self))
+
+
+class Message(NamedTuple):
+    """A job or a result."""
+
+    number: int
+    detail: int
+    data: bytes
+
+    def write(self, pipe: BinaryIO) -> None:
+        """Send it."""
+        pipe.write(_HEAD.pack(self.number, self.detail, len(self.data)) + self.data)
+        pipe.flush()
+
+    @classmethod
+    def read(cls, pipe: BinaryIO) -> Message | None:
+        """The next one; None at the end of the pipe, or where it breaks off."""
+        head = pipe.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        number, detail, length = _HEAD.unpack(head)
+        data = pipe.read(length)
+        return cls(number, detail, data) if len(data) == length else None
+
+
+def main() -> None:
+    """Work until the input ends; the only argument is the setup."""
+    # Whoever gave the jobs decides when they end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs, results = _take_standard_streams()
+    worker = _Worker(results)
+    try:
+        setup = Setup(**json.loads(sys.argv[1]))
+        submit = _coder(setup)
+    except Exception as error:  # noqa: BLE001 (whoever gave the jobs raises it)
+        worker.tell(NO_JOB, Status.FAILED, error)
+        return
+    while (job := Message.read(jobs)) is not None:
+        worker.start(job, submit)
+    # Nobody is there any more to take what is not finished.
+    os._exit(0)
+
+
+class _Worker:
+    def __init__(self, results: BinaryIO) -> None:
+        self._results = results
+        self._lock = threading.Lock()
+
+    def start(self, job: Message, submit: _Submit) -> None:
+        submit(job.data, job.detail).add_done_callback(lambda future: self._finish(job.number, future))
+
+    def _finish(self, number: int, future: Future[bytes]) -> None:
+        error = future.exception()
+        if error is None:
+            self._send(Message(number, Status.DONE, future.result()))
+        else:
+            self.tell(number, Status.REFUSED if isinstance(error, FormatError) else Status.FAILED, error)
+
+    def tell(self, number: int, status: Status, error: BaseException) -> None:
+        """Send an error."""
+        text = str(error) if status is Status.REFUSED else f"{type(error).__name__}: {error}"
+        self._send(Message(number, status, text.encode("utf-8", "replace")))
+
+    def _send(self, message: Message) -> None:
+        with self._lock:
+            message.write(self._results)
+
+
+def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output for messages alone: what else is written there goes nowhere."""
+    jobs, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    return jobs, results
+
+
+def _coder(setup: Setup) -> _Submit:
+    from llmzip.codec import Codec, Windowing
+    from llmzip.lanes import LaneDecoder
+    from llmzip.models.artefact import load_artefact
+
+    codec = Codec(load_artefact(Path(setup.folder)), Windowing(setup.window, setup.overlap))
+    if not setup.encode:
+        return LaneDecoder(codec, setup.n_lanes, setup.n_threads).submit
+    pool = ThreadPoolExecutor(setup.n_threads)
+    return lambda raw, _n_raw: pool.submit(_encode, codec, raw)
+
+
+def _encode(codec: Codec, raw: bytes) -> bytes:
+    return next(codec.encode(codec.tokenise([raw]), map))

@@ -1,0 +1,170 @@
+"""Worker processes that code chunks: jobs go to whoever has least to do, results come back as futures.
+
+The processes know nothing of each other and see a chunk at a time, so that their number does not show in the archive.
+They end with the pipe that they take their jobs from, however this process ends. One that ends before is an error of
+all chunks that were not done: nobody waits for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import IO
+
+from llmzip.errors import FormatError, LlmzipError, WorkerError
+from llmzip.worker import NO_JOB, Message, Setup, Status
+
+_START = "import sys; sys.path[:] = sys.argv[2:]; from llmzip.worker import main; main()"
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, and the jobs that it has."""
+
+    process: subprocess.Popen[bytes]
+    jobs: IO[bytes]
+    results: IO[bytes]
+    futures: dict[int, Future[bytes]] = field(default_factory=dict)
+
+
+class WorkerPool:
+    """Processes that all do the same.
+
+    Args:
+        setup: what each of them does.
+        n_workers: how many.
+
+    Raises:
+        OSError: they cannot be started.
+    """
+
+    def __init__(self, setup: Setup, n_workers: int) -> None:
+        self._n_at_once = setup.n_at_once
+        # Held for all that follows.
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Message, Future[bytes]]] = deque()
+        self._n_jobs = 0
+        self._error: LlmzipError | None = None
+        self._workers: list[_Worker] = []
+        self._threads: list[threading.Thread] = []
+        try:
+            for _ in range(n_workers):
+                self._workers.append(_start(setup))
+        except BaseException:
+            self.close()
+            raise
+        for worker in self._workers:
+            thread = threading.Thread(target=self._receive, args=[worker], daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of all workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    def submit(self, data: bytes, raw_length: int) -> Future[bytes]:
+        """Queue a chunk, or a payload; the future gives the other one.
+
+        It raises `FormatError` for a payload that cannot be one, and `WorkerError` where a worker has ended.
+        """
+        future: Future[bytes] = Future()
+        with self._lock:
+            if self._error is not None:
+                future.set_exception(self._error)
+                return future
+            self._waiting.append((Message(self._n_jobs, raw_length, data), future))
+            self._n_jobs += 1
+            self._hand_out()
+        return future
+
+    def close(self) -> None:
+        """End the processes; what they have not done never will be."""
+        with self._lock:
+            self._error = self._error or WorkerError("closed")
+            self._waiting.clear()
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.wait()
+        for thread in self._threads:
+            thread.join()
+        for worker in self._workers:
+            worker.results.close()
+            _close(worker.jobs)
+
+    def _hand_out(self) -> None:
+        """Give the workers what they have room for. A worker always takes its jobs, so that this does not wait long."""
+        while self._waiting:
+            worker = min(self._workers, key=lambda worker: len(worker.futures))
+            if len(worker.futures) >= self._n_at_once:
+                return
+            job, future = self._waiting.popleft()
+            worker.futures[job.number] = future
+            try:
+                job.write(worker.jobs)  # type: ignore[arg-type]
+            except OSError:
+                # It has ended: who reads its results fails the job with all others.
+                return
+
+    def _receive(self, worker: _Worker) -> None:
+        """Take a worker's results until there are no more."""
+        while (result := Message.read(worker.results)) is not None:  # type: ignore[arg-type]
+            if result.number == NO_JOB:
+                self._fail(WorkerError(f"worker process: {result.data.decode()}"))
+                return
+            with self._lock:
+                future = worker.futures.pop(result.number, None)
+                self._hand_out()
+            if future is not None:
+                _settle(future, result)
+        code = worker.process.wait()
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        self._fail(WorkerError(f"worker process {worker.process.pid} ended before its work ({reason})"))
+
+    def _fail(self, error: WorkerError) -> None:
+        """Give an error to all who wait or will."""
+        with self._lock:
+            if self._error is not None:
+                return
+            self._error = error
+            futures = [future for _, future in self._waiting]
+            futures += [future for worker in self._workers for future in worker.futures.values()]
+            self._waiting.clear()
+            for worker in self._workers:
+                worker.futures.clear()
+        for future in futures:
+            future.set_exception(error)
+
+
+def _start(setup: Setup) -> _Worker:
+    """Start a process that the keyboard does not interrupt, with the modules of this one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START, setup.to_json(), *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return _Worker(process, process.stdin, process.stdout)
+
+
+def _settle(future: Future[bytes], result: Message) -> None:
+    if result.detail == Status.DONE:
+        future.set_result(result.data)
+    elif result.detail == Status.REFUSED:
+        future.set_exception(FormatError(result.data.decode()))
+    else:
+        future.set_exception(WorkerError(f"worker process: {result.data.decode()}"))
+
+
+def _close(pipe: IO[bytes]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()
