@@ -24,3 +24,15 @@ def positives(text: str) -> list[int]:
     [1, 8, 64]
     """
     return [positive(part) for part in text.split(",")]
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers of at least 0, with commas between.
+
+    >>> numbers("0,1,2")
+    [0, 1, 2]
+    """
+    values = [int(part) for part in text.split(",")]
+    if min(values) < 0:
+        raise argparse.ArgumentTypeError(f"expected at least 0, found {min(values)}")
+    return values

@@ -35,14 +35,20 @@ HEADER = (
 class Program:
     """`llmzip` on one text, its compiled code in a folder that is empty at first.
 
+    Args:
+        raw: the text.
+        model: its name, or `bundled`.
+        folder: for files; an empty one.
+        options: of the commands.
+
     Attributes:
         compiled: name of that folder.
         archive: what the first compression wrote; empty before.
     """
 
-    def __init__(self, raw: bytes, model: str, folder: Path) -> None:
+    def __init__(self, raw: bytes, model: str, folder: Path, options: Sequence[str] = ()) -> None:
         self._raw = raw
-        self._model = [] if model == BUNDLED else ["--model", model]
+        self._options = [*options] if model == BUNDLED else [*options, "--model", model]
         self._text, self._archive, self._restored = (folder / name for name in ("text", "archive", "restored"))
         self._text.write_bytes(raw)
         self._folder = folder
@@ -64,7 +70,7 @@ class Program:
             raise ExactnessError(f"decompress: expected the {len(self._raw)} bytes of the text back, found others")
 
     def _run(self, command: str, source: Path, target: Path) -> None:
-        arguments = [sys.executable, "-m", "llmzip", command, "--quiet", "--force", *self._model]
+        arguments = [sys.executable, "-m", "llmzip", command, "--quiet", "--force", *self._options]
         paths = [str(source), str(target)]
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(self._folder / self.compiled)}
         done = subprocess.run([*arguments, *paths], env=environment, capture_output=True, text=True, check=False)

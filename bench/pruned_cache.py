@@ -112,7 +112,8 @@ class SettingCoding(Coding):
     @property
     def cache_bytes(self) -> int:
         """Memory of the keys and values of all lanes, as allocated."""
-        return _selective(self.codec.transformer.new_cache(len(self.chunks), self.codec.windowing.window)).n_bytes
+        cache = _selective(self.codec.transformer.new_cache(len(self.chunks), self.codec.windowing.window))
+        return sum(array.nbytes for layer in cache.layers for array in layer)
 
     @property
     def keys_seen(self) -> float:

@@ -15,7 +15,7 @@ from llmzip.decoding import decode_each
 from llmzip.encoding import Progress, StreamCompressor
 from llmzip.errors import ConfigError, FormatError, LimitError
 from llmzip.format import ChunkPlace, Header, read_frames
-from llmzip.members import Member, check_members, check_sizes, members_of
+from llmzip.members import Member, check_count, check_members, check_sizes, members_of
 from llmzip.options import CompressOptions, DecompressOptions
 
 
@@ -126,6 +126,7 @@ def _decode(
         if members is not None:
             check_sizes(members, frame.raw_length, frame.offset)
             all_members += members
+            check_count(len(all_members))
     check_members(all_members)
 
 

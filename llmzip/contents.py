@@ -12,7 +12,8 @@ from llmzip.errors import ChecksumError, ConfigError, FileMissingError, FormatEr
 from llmzip.format import FrameIndex, FrameSummary
 from llmzip.format.limits import DIGEST_SIZE
 from llmzip.format.trailer import LENGTH_SIZE
-from llmzip.members import Member, check_members, check_sizes, members_of, printable
+from llmzip.members import Member, check_count, check_members, check_sizes, members_of, printable
+from llmzip.model_decoders import ModelDecoders
 from llmzip.options import DecompressOptions
 
 
@@ -39,7 +40,10 @@ def find_members(file: BinaryIO) -> list[Place]:
         FormatError: the archive is damaged; a table is not allowed, or differs from its frame's content.
         ConfigError: there is a frame without a table.
     """
-    places = [place for frame in FrameIndex(file).frames for place in _places_of(frame)]
+    places: list[Place] = []
+    for frame in FrameIndex(file).frames:
+        places += _places_of(frame)
+        check_count(len(places))
     check_members(place.member for place in places)
     return places
 
@@ -56,14 +60,20 @@ def _places_of(frame: FrameSummary) -> Iterator[Place]:
 
 
 def select(places: Sequence[Place], names: Sequence[bytes]) -> list[Place]:
-    """The members of these names and all below them; all members where no name is given.
+    """The members of these names and all below them; all members where no name is given, or the folder itself.
+
+    Args:
+        places: all members.
+        names: as a shell completes them: `./a/` is `a`.
 
     Raises:
         FileMissingError: a name that is none of a member.
     """
     if not names:
         return list(places)
-    wanted = {name.rstrip(b"/") for name in names}
+    wanted = {b"/".join(part for part in name.split(b"/") if part not in (b"", b".")) for name in names}
+    if b"" in wanted:
+        return list(places)
     found: set[bytes] = set()
     chosen = []
     for place in places:
@@ -97,20 +107,22 @@ def read_contents(
         ModelError: the model that it needs is not there, or computes something else.
     """
     index = FrameIndex(file)
-    for run in _neighbours(places):
-        start, stop = run[0].start, run[-1].stop
-        content = _Content(_checked(index, start, stop, options) if start < stop else iter(()))
-        for place in run:
-            yield place, content.take(place.member.size)
+    with ModelDecoders(options) as decoders:
+        for run in _neighbours(places):
+            start, stop = run[0].start, run[-1].stop
+            pieces = decode_range(index, start, stop, options, decoders) if start < stop else iter(())
+            content = _Content(_checked(index, start, stop, pieces))
+            for place in run:
+                yield place, content.take(place.member.size)
 
 
-def _checked(index: FrameIndex, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+def _checked(index: FrameIndex, start: int, stop: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """A range, and where it holds a frame as a whole, that one's digest compared."""
     whole = [f for f in index.frames if f.digest and start <= f.raw_offset and f.raw_offset + f.raw_length <= stop]
     ends = {frame.raw_offset + frame.raw_length: frame for frame in whole}
     starts = {frame.raw_offset for frame in whole}
     digest, place = hashlib.sha256(), start
-    for piece in decode_range(index, start, stop, options):
+    for piece in pieces:
         if place in starts:
             digest = hashlib.sha256()
         digest.update(piece)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.errors import FormatError
@@ -48,37 +49,50 @@ def read_range(
         raise index.damage
 
 
-def decode_range(index: FrameIndex, start: int, stop: int, options: DecompressOptions) -> Iterator[bytes]:
+def decode_range(
+    index: FrameIndex, start: int, stop: int, options: DecompressOptions, decoders: ModelDecoders | None = None
+) -> Iterator[bytes]:
     """The bytes `[start, stop)` of the content by an index, a piece for each chunk.
+
+    Args:
+        index: of the archive.
+        start: first byte.
+        stop: first byte no longer wanted.
+        options: where to find the model.
+        decoders: to be used and left open, where there are several ranges.
 
     Raises:
         FormatError: a chunk is damaged.
     """
-    for place, raw in decode_chunks(index.chunks(start, stop), options):
+    for place, raw in decode_chunks(index.chunks(start, stop), options, decoders):
         yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
 
 
 def decode_chunks(
-    chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
+    chunks: Iterator[tuple[Header, ChunkPlace, bytes]],
+    options: DecompressOptions,
+    decoders: ModelDecoders | None = None,
 ) -> Iterator[tuple[ChunkPlace, bytes]]:
     """Decode chunks in lanes and check them; they come back in order, a bounded number ahead.
 
     Raises:
         FormatError: a chunk is damaged.
     """
-    for place, raw in decode_each(chunks, options):
+    for place, raw in decode_each(chunks, options, decoders):
         if isinstance(raw, FormatError):
             raise raw
         yield place, raw
 
 
 def decode_each(
-    chunks: Iterator[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
+    chunks: Iterator[tuple[Header, ChunkPlace, bytes]],
+    options: DecompressOptions,
+    decoders: ModelDecoders | None = None,
 ) -> Iterator[tuple[ChunkPlace, bytes | FormatError]]:
     """As `decode_chunks`, but of a damaged chunk the error comes in its place."""
     pending: deque[tuple[ChunkPlace, bytes, Future[bytes]]] = deque()
     n_held, max_held = 0, largest_held(options, MAX_HELD)
-    with ModelDecoders(options) as decoders:
+    with nullcontext(decoders) if decoders else ModelDecoders(options) as decoders:
         for header, place, payload in chunks:
             record = place.record
             check_chunk(record.raw_length, options, place.offset)

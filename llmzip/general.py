@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llmzip.errors import FormatError
+from llmzip.errors import FormatError, LimitError
 from llmzip.format.limits import MAX_DICTIONARY, MAX_ZSTD_WINDOW, MIN_DICTIONARY
 
 ZSTD_LEVEL = 22
@@ -74,10 +74,12 @@ def _decompress_zstd(payload: bytes, raw_length: int) -> bytes:
     import zstandard
 
     try:
-        found = zstandard.get_frame_parameters(payload).content_size
-        if found != raw_length:
-            raise FormatError(f"zstd payload: expected {raw_length} bytes of content, found {found}")
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW)
+        frame = zstandard.get_frame_parameters(payload)
+        if frame.content_size != raw_length:
+            raise FormatError(f"zstd payload: expected {raw_length} bytes of content, found {frame.content_size}")
+        if frame.window_size > MAX_ZSTD_WINDOW:
+            raise LimitError(f"zstd payload: window of at most {MAX_ZSTD_WINDOW} allowed, found {frame.window_size}")
+        decompressor = zstandard.ZstdDecompressor()
         return decompressor.decompress(payload, max_output_size=raw_length, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise FormatError(f"zstd payload: {error}") from error

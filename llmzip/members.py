@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmzip.errors import FormatError, LimitError
 from llmzip.format import Sections
-from llmzip.format.limits import MAX_PATH_DEPTH, MAX_PATH_LENGTH, MAX_TABLE_LENGTH, MAX_VARINT_SIZE
+from llmzip.format.limits import MAX_MEMBERS, MAX_PATH_DEPTH, MAX_PATH_LENGTH, MAX_TABLE_LENGTH, MAX_VARINT_SIZE
 from llmzip.format.varint import pack_varint, unpack_varint
 from llmzip.general import compress_general, decompress_general
 
@@ -29,7 +29,7 @@ class Kind(IntEnum):
     LINK = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file, folder or symbolic link.
 
@@ -79,13 +79,15 @@ def check_path(path: bytes) -> None:
 
 
 def check_members(members: Iterable[Member]) -> None:
-    """Refuse a path that stands twice, or below one that is not a folder.
+    """Refuse a path that stands twice, or below one that is not a folder, and more members than an archive may have.
 
     Raises:
-        FormatError: so it is.
+        LimitError: too many.
+        FormatError: paths that are not allowed.
     """
     kinds: dict[bytes, Kind] = {}
     for member in members:
+        check_count(len(kinds) + 1)
         if member.path in kinds:
             raise FormatError(f"expected each path once, found {printable(member.path)} again", field="member path")
         kinds[member.path] = member.kind
@@ -101,6 +103,12 @@ def check_members(members: Iterable[Member]) -> None:
                 )
             holders.add(parent)
             parent = parent.rpartition(b"/")[0]
+
+
+def check_count(n_members: int) -> None:
+    """Refuse more members than an archive may have."""
+    if n_members > MAX_MEMBERS:
+        raise LimitError(f"at most {MAX_MEMBERS} allowed, found {n_members} or more", field="members")
 
 
 def check_sizes(members: Iterable[Member], n_raw: int, offset: int) -> None:

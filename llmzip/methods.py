@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from llmzip.format import Method
+from llmzip.format.chunk_record import longest_model_chunk
 from llmzip.general import compress_general, compress_zstd
 
 # The share of bytes that are no valid UTF-8, or characters that no text has, above which the model is not even asked:
@@ -70,13 +71,18 @@ def plan(chunks: Sequence[bytes], payloads: Sequence[bytes | None], apply: Apply
         return _general_parts(whole)
     zstd_whole, *zstd_chunks = apply(_zstd_size, [whole, *chunks])
     best = [
-        Part(Method.MODEL, raw, payload) if payload is not None and len(payload) < min(len(raw), zstd_size) else None
+        Part(Method.MODEL, raw, payload) if payload is not None and _wins(payload, raw, zstd_size) else None
         for raw, payload, zstd_size in zip(chunks, payloads, zstd_chunks, strict=True)
     ]
     parts = list(_merge(chunks, best))
     if not any(best) or zstd_whole > _MAX_GENERAL_GAIN * _cost(parts):
         return parts
     return min(parts, _general_parts(whole), key=_cost)
+
+
+def _wins(payload: bytes, raw: bytes, zstd_size: int) -> bool:
+    """Whether a model's payload is smaller than all else, and one that the format allows."""
+    return len(payload) < min(len(raw), zstd_size) and len(raw) <= longest_model_chunk(len(payload))
 
 
 def _zstd_size(raw: bytes) -> int:

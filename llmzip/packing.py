@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmzip.encoding import Progress, StreamCompressor
-from llmzip.errors import ConfigError, FileError, FormatError
+from llmzip.errors import ConfigError, FileError, FormatError, PermissionRefusedError
 from llmzip.format import Sections
 from llmzip.format.limits import MAX_MTIME
 from llmzip.members import Kind, Member, check_members, pack_members, printable, split_members
@@ -97,6 +97,8 @@ class Packer:
         status = path.lstat()
         member = _member(path, name, status) if name else None
         if member is not None:
+            if member.kind is Kind.FILE and not os.access(path, os.R_OK):
+                raise PermissionRefusedError("expected a file that can be read", path=printable(path))
             self.members.append(member)
             self._sources[name] = path
         elif name:

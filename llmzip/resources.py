@@ -19,8 +19,8 @@ _MIB = 1 << 20
 # The interpreter; with the libraries and the compiled code that a model needs; and what general compressors and
 # tokens take at once beside the chunks that they work on.
 BARE_PROGRAM = 56 * _MIB
-PROGRAM = 192 * _MIB
-COMPRESSORS = 160 * _MIB
+PROGRAM = 176 * _MIB
+COMPRESSORS = 144 * _MIB
 # A thread that encodes: logits, activations, frequencies that wait for the entropy coder.
 ENCODING_THREAD = 24 * _MIB
 # An artefact as it is read, and as the backend lays it out.
@@ -57,7 +57,11 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
     Raises:
         ConfigError: the memory is not enough for anything.
     """
-    for n_workers in range(_wanted_workers(codec, options, large=large), -1, -1):
+    n_wanted = _wanted_workers(codec, options, large=large)
+    for n_workers in range(n_wanted, -1, -1):
+        # One process that only waits for another is no help.
+        if n_workers == 1 < n_wanted:
+            continue
         n_units = _units(codec, options, n_workers, encode=encode)
         if n_units > 0:
             n_threads = max(1, options.n_threads // max(1, n_workers))

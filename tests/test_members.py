@@ -13,6 +13,7 @@ from llmzip.general import compress_general
 from llmzip.members import (
     Kind,
     Member,
+    check_count,
     check_members,
     check_path,
     check_sizes,
@@ -183,3 +184,17 @@ def test_sizes_must_sum_to_the_content() -> None:
 def test_terminals_see_no_control_characters(path: bytes, text: str) -> None:
     """Escapes, direction marks and bytes that are no UTF-8 are shown as their bytes."""
     assert printable(path) == text
+
+
+def test_more_members_than_an_archive_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a table, and those of several."""
+    monkeypatch.setattr("llmzip.members.MAX_MEMBERS", 3)
+    members = [Member(b"%d" % i, Kind.FILE, 0o644, 0) for i in range(4)]
+    check_members(members[:3])
+    check_count(3)
+    with pytest.raises(LimitError, match="at most 3"):
+        check_members(members)
+    with pytest.raises(LimitError, match="at most 3"):
+        unpack_members(pack_members(members))
+    with pytest.raises(LimitError, match="at most 3"):
+        check_count(4)

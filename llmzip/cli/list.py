@@ -38,7 +38,7 @@ def list_archives(files: options.Archives, as_json: options.Json = False) -> Non
 
 def _row(name: str) -> dict[str, Any]:
     from llmzip.format import scan
-    from llmzip.members import members_of
+    from llmzip.members import check_count, check_members, members_of
 
     with open_source(name, binary=True) as source:
         frames = list(scan(source))
@@ -50,8 +50,12 @@ def _row(name: str) -> dict[str, Any]:
         "n_chunks": sum(total.n_chunks for frame in frames for total in frame.methods.values()),
         "models": sorted({frame.header.artefact_id.hex() for frame in frames if frame.header.uses_model}),
     }
-    members = [_facts(member) for frame in frames for member in members_of(frame.sections) or ()]
-    return row | ({"members": members} if members else {})
+    members: list[Member] = []
+    for frame in frames:
+        members += members_of(frame.sections) or ()
+        check_count(len(members))
+    check_members(members)
+    return row | ({"members": [_facts(member) for member in members]} if members else {})
 
 
 def _facts(member: Member) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import typer
 
 from llmzip.cli.files import STANDARD, open_journal, open_source, open_target
 from llmzip.cli.progress import Report, shown
-from llmzip.errors import FormatError
+from llmzip.errors import ConfigError, FormatError
 
 # From a source to a target, with reports; the last is a journal, if there is one.
 Work = Callable[[BinaryIO, BinaryIO, Report, BinaryIO | None], None]
@@ -45,6 +45,8 @@ class Transfer:
 
     def run(self, work: Work) -> None:
         """Do the work from source to target; the source is removed last, if at all."""
+        if self.remove and _is_device(self.target):
+            raise ConfigError(f"{self.target}: expected a file to keep the content in before {self.source} is removed")
         with (
             open_source(self.source, binary=self.archive_in) as source,
             shown(self.source, lambda: self._raw_length(source), quiet=self.quiet) as progress,
@@ -79,3 +81,8 @@ class Transfer:
             return None
         finally:
             source.seek(0)
+
+
+def _is_device(target: str) -> bool:
+    path = Path(target)
+    return target != STANDARD and path.exists() and not path.is_file() and not path.is_dir()

@@ -10,6 +10,7 @@ from llmzip.errors import ChecksumError, FormatError, LimitError
 from llmzip.format.limits import (
     CHECK_SIZE,
     MAX_GENERAL_RAW_LENGTH,
+    MAX_MODEL_RATIO,
     MAX_MODEL_RAW_LENGTH,
     MAX_STORED_RAW_LENGTH,
 )
@@ -60,6 +61,8 @@ class ChunkRecord:
             )
         if self.method is not Method.STORED and self.payload_length >= self.raw_length:
             raise ValueError(f"expected a payload under {self.raw_length} bytes, found {self.payload_length}")
+        if self.method is Method.MODEL and self.raw_length > longest_model_chunk(self.payload_length):
+            raise ValueError(f"expected a payload of 1/{MAX_MODEL_RATIO} of the chunk, found {self.payload_length}")
 
     @classmethod
     def of(cls, method: Method, raw: bytes, payload: bytes) -> ChunkRecord:
@@ -119,7 +122,7 @@ def read_record(reader: ByteReader, *, single: bool = False) -> ChunkRecord | Tr
 
     Raises:
         TruncatedError: the archive ends within the record.
-        LimitError: a raw length above the method's limit.
+        LimitError: a raw length above the method's limit, or above what the payload of a model may stand for.
         FormatError: an empty chunk, a payload that is not smaller than its chunk, or a mark in a single frame.
     """
     offset = reader.offset
@@ -132,7 +135,14 @@ def read_record(reader: ByteReader, *, single: bool = False) -> ChunkRecord | Tr
     method = Method(kind)
     _check_raw_length(method, value, single, offset)
     payload_length = value if method is Method.STORED else _read_payload_length(reader, value)
+    if method is Method.MODEL and value > longest_model_chunk(payload_length):
+        raise LimitError.above("model chunk raw length", offset, longest_model_chunk(payload_length), value)
     return ChunkRecord(method, value, payload_length, reader.read(CHECK_SIZE, "chunk check"))
+
+
+def longest_model_chunk(payload_length: int) -> int:
+    """The most bytes that a model's payload may stand for: a short archive must not cost hours to decode."""
+    return min(MAX_MODEL_RAW_LENGTH, MAX_MODEL_RATIO * (payload_length + 1))
 
 
 def chunk_check(method: Method, raw: bytes, payload: bytes) -> bytes:

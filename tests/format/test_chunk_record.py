@@ -31,7 +31,8 @@ def test_the_example_of_the_specification() -> None:
 )
 def test_every_record_comes_back(method: Method, raw_length: int, payload: int, check: bytes) -> None:
     """Reading undoes packing, and every truncation is told."""
-    record = ChunkRecord(method, raw_length, payload % raw_length, check)
+    least = raw_length // 1024 if method is Method.MODEL else 0
+    record = ChunkRecord(method, raw_length, max(least, payload % raw_length), check)
     assert _read(record.pack()) == record
     for length in range(len(record.pack())):
         with pytest.raises(TruncatedError):
@@ -43,16 +44,29 @@ def test_every_record_comes_back(method: Method, raw_length: int, payload: int, 
 )
 def test_the_payload_length_takes_the_fewest_bytes(raw_length: int, size: int) -> None:
     """Its width follows from the raw length, as SPEC.md, section 5, says."""
-    packed = ChunkRecord(Method.MODEL, raw_length, 0, bytes(3)).pack()
+    packed = ChunkRecord(Method.GENERAL, raw_length, 0, bytes(3)).pack()
     assert len(packed) == len(pack_varint(raw_length * 4)) + size + 3
 
 
-@pytest.mark.parametrize(("method", "limit"), [(0, 2**26 - 1), (1, 2**31 - 1), (2, 2**20)])
+@pytest.mark.parametrize(("method", "limit"), [(0, 2**26 - 1), (1, 2**26 - 1), (2, 2**20)])
 def test_a_raw_length_above_the_limit_is_refused(method: int, limit: int) -> None:
     """Each method has its own limit, and the error tells it."""
     with pytest.raises(LimitError) as caught:
         _read(pack_varint((limit + 1) * 4 + method) + bytes(8))
     assert (caught.value.need, caught.value.have, caught.value.offset) == (limit, limit + 1, 0)
+
+
+@pytest.mark.parametrize(("raw_length", "payload_length"), [(1025, 0), (2049, 1), (1 << 20, 1022)])
+def test_a_model_chunk_that_is_long_for_its_payload_is_refused(raw_length: int, payload_length: int) -> None:
+    """A short archive does not cost hours to decode; the writer makes no such chunk."""
+    size = ((raw_length - 1).bit_length() + 7) // 8
+    with pytest.raises(LimitError) as caught:
+        _read(pack_varint(raw_length * 4 + 2) + payload_length.to_bytes(size, "little") + bytes(3))
+    assert (caught.value.need, caught.value.have) == (1024 * (payload_length + 1), raw_length)
+    with pytest.raises(ValueError, match="1/1024"):
+        ChunkRecord(Method.MODEL, raw_length, payload_length, bytes(3))
+    longest = ChunkRecord(Method.MODEL, 1024 * (payload_length + 1), payload_length, bytes(3))
+    assert _read(longest.pack()) == longest
 
 
 @pytest.mark.parametrize("payload_length", [300, 301, 65535])
