@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import llmzip
+from llmzip.models.registry import KNOWN_MODELS
 from llmzip.models.store import StoredModel, add_model
 
 _TEXT = (Path(__file__).parent.parent / "llmzip" / "format" / "SPEC.md").read_bytes()[:3000]
@@ -35,6 +36,9 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
 def test_artefact_is_the_same_on_every_machine(smollm2: StoredModel) -> None:
     """The id of a converted model is a fact about its source."""
     assert smollm2.id == _SMOLLM2_ID
+    known = KNOWN_MODELS["smollm2-135m"].wheel
+    assert known is not None
+    assert smollm2.id.startswith(known.artefact_id)
 
 
 @pytest.mark.slow

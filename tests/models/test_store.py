@@ -13,6 +13,7 @@ import pytest
 from llmzip.errors import ModelError, ModelInvalidError, ModelNotFoundError
 from llmzip.models import store
 from llmzip.models.card import Card
+from llmzip.models.registry import KNOWN_MODELS
 
 Add = Callable[[str], store.StoredModel]
 
@@ -107,10 +108,14 @@ def test_an_ambiguous_id_and_a_missing_model_say_what_there_is(home: Path) -> No
     _card(home / "models" / "two", "abcd2" + "0" * 59, "two")
     with pytest.raises(ModelNotFoundError, match="found several: one, two"):
         store.find_model("abcd")
-    with pytest.raises(ModelNotFoundError, match=r"found none; add it with `llmzip models add gpt2`"):
+    with pytest.raises(ModelNotFoundError, match=r"found none; run: llmzip models add gpt2"):
         store.find_model("gpt2")
     with pytest.raises(ModelNotFoundError, match=r"archive needs model 0102030405, found one \(abcd100000\)"):
         store.find_by_id(bytes([1, 2, 3, 4, 5]))
+    smollm2 = KNOWN_MODELS["smollm2-135m"].wheel
+    assert smollm2 is not None
+    with pytest.raises(ModelNotFoundError, match=r"run: llmzip models add smollm2-135m --from index$"):
+        store.find_by_id(bytes.fromhex(smollm2.artefact_id))
 
 
 def test_damaged_cards_are_left_out(home: Path) -> None:
