@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import random
 import subprocess
@@ -26,7 +27,7 @@ from bench.arguments import positives
 from bench.results import Figure
 from llmzip.errors import ExactnessError
 
-_PIECE = 1 << 18
+_PIECE = 1 << 16
 _WORDS = ("a", "the", "of", "and", "to", "in", "it", "was", "for", "on", "are", "as", "with", "his", "they", "at", "be")
 
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def pieces(n_bytes: int, text: bool) -> Iterator[bytes]:
-    """Data of so many bytes, the same each time."""
+    """Data of so many bytes, the same each time; the kinds take turns, so that no part is harder than another."""
     rng = random.Random(0)
     kinds: list[Callable[[], bytes]] = [
         lambda: rng.randbytes(_PIECE),
@@ -53,8 +54,9 @@ def pieces(n_bytes: int, text: bool) -> Iterator[bytes]:
     ]
     if text:
         kinds.append(lambda: (" ".join(rng.choices(_WORDS, k=_PIECE // 2)) + "\n").encode())
+    turns = itertools.cycle(kinds)
     while n_bytes:
-        piece = rng.choice(kinds)()[:n_bytes]
+        piece = next(turns)()[:n_bytes]
         n_bytes -= len(piece)
         yield piece
 

@@ -81,6 +81,7 @@ def decompress_stream(
         if isinstance(raw, FormatError):
             raise raw
         target.write(raw)
+        del raw  # or it would be there while the next chunk is decoded
 
 
 def verify_stream(
@@ -119,6 +120,7 @@ def _decode(
             else:
                 frame.update_digest(raw)
             yield place, raw
+            del raw
             if progress:
                 progress(place.raw_offset + place.record.raw_length, frame.offset + frame.size)
         if whole:

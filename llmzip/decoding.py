@@ -104,6 +104,7 @@ def decode_each(
             else:
                 result = _decoded(record, payload)
             pending.append((place, payload, result))
+            del payload, result
             n_held += record.raw_length
             while pending and (
                 pending[0][2].done() or len(pending) > LANES_AHEAD * options.n_lanes or n_held > max_held

@@ -7,6 +7,7 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[1]
 # A module may import from lower ranks, and from its own part.
 _RANKS = {
+    "allocator": 0,
     "errors": 0,
     "chunking": 1,
     "entropy": 1,

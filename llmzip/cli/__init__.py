@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from llmzip import __version__
+from llmzip.allocator import return_freed_memory
 from llmzip.cli import models, train
 from llmzip.cli.cat import cat
 from llmzip.cli.compress import compress
@@ -69,6 +70,7 @@ def _llmzip(
 def main() -> None:
     """Run a command; any refusal is one line on standard error and the exit code of its class."""
     signal.signal(signal.SIGTERM, _end)
+    return_freed_memory()
     try:
         app(prog_name="llmzip")
     except LlmzipError as error:

@@ -6,9 +6,7 @@ each of its threads lanes of its own, so that threads never wait for each other 
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmzip.allocator import keep_freed_memory
 from llmzip.exact import cpu_attention, cpu_coding, cpu_products, cpu_rows, cpu_selection, tables
 from llmzip.exact.backend import Cache, Floats, RunModel, Segments
 from llmzip.exact.cpu_fused import FusedModel, HoldsAddresses, as_floats, cache_row, hash_shift, supports
@@ -26,10 +25,6 @@ from llmzip.exact.spec import ModelSpec
 _KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2, "relu2": 3}
 _NO_FLOATS = np.empty(0, dtype=np.float32)
 _NO_ROWS = np.empty((0, 0), dtype=np.float32)
-# Of glibc's mallopt: below which size memory comes from the heap (32 MiB is the most it takes), and how
-# much of that may lie free before it is returned to the system.
-_M_TRIM_THRESHOLD, _TRIM_THRESHOLD = -1, 1 << 30
-_M_MMAP_THRESHOLD, _MMAP_THRESHOLD = -3, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ class CpuBackend:
     name = "cpu"
 
     def __init__(self) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
 
     def load(self, matrix: QuantisedMatrix) -> PackedMatrix:
         n_columns, n_terms = matrix.q.shape
@@ -273,14 +268,3 @@ def _quantise_queries(q: Floats, n_pairs: int) -> Rows:
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed arrays for the next ones, instead of giving them back and faulting them in again.
-
-    Page faults of two threads wait for each other: the products of two cores ran at 144 Gop/s, and at 250 so.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
