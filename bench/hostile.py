@@ -4,8 +4,9 @@
 
 Archives of every method, of several frames and of files are changed at random: bits, bytes, cuts, pieces of themselves
 and of each other put elsewhere, numbers replaced by extreme ones, checksums made right again. Each is decompressed,
-listed, searched for members and salvaged. Whatever else comes out is told with the number that makes it again, nothing
-is recorded, and the command ends with status 1. docs/benchmarks.md explains the figures.
+listed, tested, salvaged, extracted and read by a range, and what these find must agree. Whatever else comes out is told
+with the number that makes it again, nothing is recorded, and the command ends with status 1. docs/benchmarks.md
+explains the figures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import io
 import random
 import resource
 import sys
+import tempfile
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,13 +27,19 @@ from bench import results
 from bench.arguments import positive
 from bench.results import Figure
 from bench.timing import Spread
-from llmzip.archive import compress, decompress
+from llmzip.archive import compress, decompress, verify_stream
 from llmzip.contents import find_members
+from llmzip.decoding import read_range
 from llmzip.encoding import StreamCompressor
 from llmzip.errors import ExactnessError, LlmzipError
+from llmzip.extraction import Extractor
 from llmzip.format import FrameWriter, Header, Method, Sections, scan
 from llmzip.format.header import crc8
-from llmzip.format.limits import HEADER_SIZE
+from llmzip.format.limits import DIGEST_SIZE, HEADER_SIZE, INDEX_CHECK_SIZE, MAGIC
+from llmzip.format.reader import ByteReader
+from llmzip.format.sections import read_sections
+from llmzip.format.trailer import LENGTH_SIZE
+from llmzip.general import compress_general
 from llmzip.members import Kind, Member, pack_members
 from llmzip.options import CompressOptions, DecompressOptions
 from llmzip.salvage import salvage_stream
@@ -41,6 +50,7 @@ MAX_SECONDS = 20.0
 MAX_MEGABYTES = 1024.0
 _TEXT = b"It was the best of times, it was the worst of times, it was the age of wisdom.\n"
 _DECODE = DecompressOptions(threads=1, lanes=2)
+_RANGE = 5, 60
 _EXTREMES = (b"\xff" * 9, b"\xff" * 8 + b"\x7f", b"\x80" * 8 + b"\x01", b"\xff\xff\xff\xff\x0f", bytes(4), b"\xff" * 2)
 
 
@@ -57,7 +67,9 @@ def seeds() -> list[bytes]:
     chunked = CompressOptions(threads=1, chunk_size=120)
     plain = [compress(content, CompressOptions(threads=1)) for content in (b"", b"x", _TEXT, noise, runs)]
     several = [compress(_TEXT * 2 + noise + runs, chunked), plain[2] + plain[4]]
-    return [*plain, *several, _files(chunked), _indexed(rng)]
+    long = _frame([rng.randbytes(20_000), bytes(range(256)) * 100, rng.randbytes(15_000)])
+    indexed = _frame([rng.randbytes(rng.randrange(1, 6)) for _ in range(140)])
+    return [*plain, *several, _files(chunked), indexed, long]
 
 
 def _files(options: CompressOptions) -> bytes:
@@ -73,13 +85,12 @@ def _files(options: CompressOptions) -> bytes:
     return target.getvalue()
 
 
-def _indexed(rng: random.Random) -> bytes:
-    """A frame of many chunks, with an index."""
+def _frame(chunks: Sequence[bytes]) -> bytes:
+    """Chunks without a model; from the 65th on there is an index."""
     target = io.BytesIO()
     writer = FrameWriter(target, Header())
-    for _ in range(140):
-        raw = rng.randbytes(rng.randrange(1, 6))
-        writer.write_chunk(Method.STORED, raw, raw)
+    for raw in chunks:
+        writer.write_chunk(Method.GENERAL, raw, compress_general(raw))
     writer.finish()
     return target.getvalue()
 
@@ -135,26 +146,83 @@ def _mend_header(found: bytearray, _others: Sequence[bytes], rng: random.Random)
         found[HEADER_SIZE - 1] = crc8(bytes(found[: HEADER_SIZE - 1]))
 
 
+def _mend_sections(found: bytearray, _others: Sequence[bytes], rng: random.Random) -> None:
+    """Change a section, and make the checksum right."""
+    reader = ByteReader(io.BytesIO(bytes(found)))
+    try:
+        header = Header.unpack(reader.read(HEADER_SIZE, "header"))
+        if not header.sections:
+            return
+        read_sections(reader)
+    except LlmzipError:
+        return
+    end = reader.offset - 4
+    found[rng.randrange(HEADER_SIZE, end)] ^= 1 << rng.randrange(8)
+    found[end : end + 4] = zlib.crc32(found[HEADER_SIZE:end]).to_bytes(4, "little")
+
+
+def _mend_index(found: bytearray, _others: Sequence[bytes], rng: random.Random) -> None:
+    """Change the index at the end, and make its check right."""
+    mark = len(found) - LENGTH_SIZE - int.from_bytes(found[-LENGTH_SIZE:], "little")
+    check = len(found) - LENGTH_SIZE - DIGEST_SIZE - INDEX_CHECK_SIZE
+    if HEADER_SIZE < mark < check:
+        found[rng.randrange(mark, check)] ^= 1 << rng.randrange(8)
+        found[check : check + INDEX_CHECK_SIZE] = zlib.crc32(found[mark:check]).to_bytes(INDEX_CHECK_SIZE, "little")
+
+
 _CHANGES: tuple[Callable[[bytearray, Sequence[bytes], random.Random], None], ...] = (
-    _flip, _overwrite, _cut, _remove, _splice, _repeat, _extreme, _mend_header,
+    _flip, _overwrite, _cut, _remove, _splice, _repeat, _extreme, _mend_header, _mend_sections, _mend_index,
 )  # fmt: skip
 
 
-def outcomes(archive: bytes) -> Iterator[tuple[str, str]]:
-    """Each way of reading an archive, and the name of what came of it: an error of ours, or `content`."""
-    ways: dict[str, Callable[[], object]] = {
-        "decompress": lambda: decompress(archive, _DECODE),
-        "list": lambda: list(scan(io.BytesIO(archive))),
-        "members": lambda: find_members(io.BytesIO(archive)),
-        "salvage": lambda: salvage_stream(io.BytesIO(archive), io.BytesIO(), _DECODE),
-    }
-    for name, way in ways.items():
+def outcomes(archive: bytes) -> Iterator[tuple[str, bytes | LlmzipError]]:
+    """Each way of reading an archive, and what came of it: bytes, or an error of ours.
+
+    Ways that must agree are held against each other, and an `ExactnessError` tells where they do not.
+    """
+    whole = _tried(lambda: decompress(archive, _DECODE))
+    yield "decompress", whole
+    yield "list", _tried(lambda: bytes(len(list(scan(io.BytesIO(archive))))))
+    found = _tried(lambda: b"".join(read_range(io.BytesIO(archive), *_RANGE, _DECODE)))
+    if isinstance(whole, bytes) and found != whole[slice(*_RANGE)]:
+        raise ExactnessError(f"range: expected the bytes {_RANGE} of the content, found {found!r}")
+    yield "range", found
+    verified = _tried(lambda: bytes(len(list(verify_stream(io.BytesIO(archive), _DECODE)))))
+    if (verified == b"") != isinstance(whole, bytes):
+        raise ExactnessError(f"test: expected what decompress finds, found {verified!r}")
+    yield "test", verified
+    yield "salvage", _tried(lambda: _salvage(archive, whole))
+    yield "extract", _tried(lambda: _extract(archive))
+
+
+def _tried(way: Callable[[], bytes]) -> bytes | LlmzipError:
+    try:
+        return way()
+    except ExactnessError:
+        raise
+    except LlmzipError as error:
+        return error
+
+
+def _salvage(archive: bytes, whole: bytes | LlmzipError) -> bytes:
+    target = io.BytesIO()
+    losses = salvage_stream(io.BytesIO(archive), target, _DECODE)
+    if isinstance(whole, bytes) and (losses or target.getvalue() != whole):
+        raise ExactnessError(f"salvage: expected the content of a whole archive, found {losses}")
+    return target.getvalue()
+
+
+def _extract(archive: bytes) -> bytes:
+    """Make the members in a folder of a folder; nothing may appear in the outer one."""
+    file = io.BytesIO(archive)
+    places = find_members(file)
+    with tempfile.TemporaryDirectory() as outer:
         try:
-            way()
-        except LlmzipError as error:
-            yield name, type(error).__name__
-        else:
-            yield name, "content"
+            Extractor(f"{outer}/inner").extract(file, places, _DECODE)
+        finally:
+            if {path.name for path in Path(outer).iterdir()} - {"inner"}:
+                raise ExactnessError("extract: expected nothing outside of the folder, found something")
+    return b""
 
 
 def _measure(chosen: argparse.Namespace) -> list[Figure]:
@@ -189,14 +257,13 @@ def _check(archive: bytes, i: int, contents: set[bytes], counts: Counter[tuple[s
     """Read one archive in every way, and count; raises ExactnessError for what must not be."""
     try:
         for way, outcome in outcomes(archive):
-            counts[way, outcome] += 1
+            counts[way, "content" if isinstance(outcome, bytes) else type(outcome).__name__] += 1
             # Frames put together are another archive, whose content is right if each of its checks is.
-            if (way, outcome) == ("decompress", "content") and archive.count(b"\x89L\r\n") == 1:
-                found = decompress(archive, _DECODE)
-                if found not in contents:
-                    raise ExactnessError(f"mutation {i}: expected an error, found {len(found)} bytes of other content")
-    except LlmzipError:
-        raise
+            one_frame = archive.count(MAGIC) == 1
+            if way == "decompress" and isinstance(outcome, bytes) and one_frame and outcome not in contents:
+                raise ExactnessError(f"expected an error, found {len(outcome)} bytes of other content")
+    except ExactnessError as error:
+        raise ExactnessError(f"mutation {i}: {error}") from error
     except Exception as error:  # whatever else a reader lets out is what this command looks for
         raise ExactnessError(f"mutation {i}: expected an error of llmzip, found {error!r}") from error
 
