@@ -25,6 +25,7 @@ class Loss(NamedTuple):
         offset: the place in the archive.
         n_saved: bytes of content that were written before it.
         reason: what is wrong there.
+        sure: the place and the number are certain; else they rest on the record of a damaged chunk, this or one before.
     """
 
     start: int | None
@@ -32,6 +33,7 @@ class Loss(NamedTuple):
     offset: int
     n_saved: int
     reason: str
+    sure: bool = True
 
     def __str__(self) -> str:
         if self.start is None or self.n_raw is None:
@@ -39,7 +41,8 @@ class Loss(NamedTuple):
             where = f"{amount} behind the first {self.n_saved} that were saved"
         else:
             where = f"bytes {self.start} to {self.start + self.n_raw - 1} of the content"
-        return f"lost: {where}: {self.reason}"
+        doubt = "" if self.sure else ", if the damaged chunk is right about its length"
+        return f"lost: {where}{doubt}: {self.reason}"
 
 
 def salvage_stream(
@@ -73,6 +76,8 @@ class _Salvage:
         self._n_saved = 0
         # The content up to what was settled last; None behind a gap of unknown length.
         self._n_passed: int | None = 0
+        # Whether all that was lost before had a length that is certain.
+        self._sure = True
         # Of the frame at hand: a hash of its content, and whether that is whole so far.
         self._digest, self._whole = hashlib.sha256(), True
 
@@ -104,7 +109,7 @@ class _Salvage:
             reason = f"nothing that can be read at offsets {gap.start} to {gap.stop - 1} of the archive"
             if gap.start == gap.stop:
                 reason = f"an end is missing at offset {gap.start} of the archive"
-            self._losses.append(Loss(self._n_passed, gap.n_raw, gap.start, self._n_saved, reason))
+            self._losses.append(Loss(self._n_passed, gap.n_raw, gap.start, self._n_saved, reason, self._sure))
         self._pass(gap.n_raw)
 
     def _settle_end(self, end: FrameEnd) -> None:
@@ -115,11 +120,12 @@ class _Salvage:
         self._digest, self._whole = hashlib.sha256(), True
 
     def _settle_chunk(self, place: ChunkPlace, raw: bytes | FormatError) -> None:
-        self._ahead.popleft()
+        part = self._ahead.popleft()
         if isinstance(raw, FormatError):
             self._whole = False
+            self._sure &= isinstance(part, Chunk) and part.sure
             n_raw = place.record.raw_length
-            self._losses.append(Loss(self._n_passed, n_raw, place.offset, self._n_saved, str(raw)))
+            self._losses.append(Loss(self._n_passed, n_raw, place.offset, self._n_saved, str(raw), self._sure))
         else:
             if self._options.max_size is not None and self._n_saved + len(raw) > self._options.max_size:
                 raise LimitError.above("content", place.offset, self._options.max_size, self._n_saved + len(raw))

@@ -92,7 +92,7 @@ def test_one_damaged_payload_costs_its_chunk(chunk: int, modelled: tuple[bytes, 
     content, (loss,) = _salvage(bytes(damaged))
     assert content == _without(text, start, stop)
     assert (loss.start, loss.n_raw) == (start, stop - start)
-    assert str(loss).startswith(f"lost: bytes {start} to {stop - 1} of the content: chunk")
+    assert str(loss).startswith(f"lost: bytes {start} to {stop - 1} of the content, if the damaged chunk is right")
 
 
 @pytest.mark.parametrize("chunk", [0, 7, 48])
@@ -122,6 +122,11 @@ def test_index_says_how_much_is_lost_before_it() -> None:
         (places[i][3], places[i + 1][3] - places[i][3]) for i in (70, 150)
     ]
     assert found == _without(_without(content, places[150][3], places[151][3]), places[70][3], places[71][3])
+    assert [loss.sure for loss in losses] == [True, True]
+    assert str(losses[0]).startswith(f"lost: bytes {losses[0].start} to ")
+    # Behind the last entry there is nothing that would tell.
+    damaged[places[195][1]] ^= 1
+    assert [loss.sure for loss in _salvage(bytes(damaged))[1]] == [True, True, False]
 
 
 @given(st.integers(1, 60), st.data())

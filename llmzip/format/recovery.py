@@ -38,6 +38,7 @@ class Chunk(NamedTuple):
         raw_offset: of its first byte in the content of the archive; None where the length of what is lost before it
             cannot be known.
         payload: as it stands there.
+        sure: an index agrees with what its record says of its length.
     """
 
     header: Header
@@ -45,6 +46,7 @@ class Chunk(NamedTuple):
     offset: int
     raw_offset: int | None
     payload: bytes
+    sure: bool
 
 
 class Gap(NamedTuple):
@@ -209,7 +211,8 @@ class _Frame:
             return
         for left, right in pairwise(self._known):
             if self._leads(left, right):
-                yield from map(self._chunk, self._follow(left.offset, right.offset))
+                sure = None not in (left.n_raw, right.n_raw)
+                yield from (self._chunk(found, sure=sure) for found in self._follow(left.offset, right.offset))
             else:
                 yield from self._between(left, right, decodes)
 
@@ -274,6 +277,6 @@ class _Frame:
     def _decodes(self, found: _Found, decodes: Decodes) -> bool:
         return decodes(self._header, found.record, self._chunk(found).payload)
 
-    def _chunk(self, found: _Found) -> Chunk:
+    def _chunk(self, found: _Found, *, sure: bool = False) -> Chunk:
         payload = self._data[found.stop - found.record.payload_length : found.stop]
-        return Chunk(self._header, found.record, found.offset, None, payload)
+        return Chunk(self._header, found.record, found.offset, None, payload, sure)
