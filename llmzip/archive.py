@@ -8,13 +8,15 @@ of chunks; the size of the input does not matter.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from llmzip.decoding import decode_each
 from llmzip.encoding import Progress, StreamCompressor
 from llmzip.errors import ConfigError, FormatError, LimitError
 from llmzip.format import ChunkPlace, Header, read_frames
+from llmzip.loading import check_place
 from llmzip.members import Member, check_count, check_members, check_sizes, members_of
 from llmzip.options import CompressOptions, DecompressOptions
 
@@ -112,9 +114,9 @@ def _decode(
         members = members_of(frame.sections)
         if refuse_members and members is not None:
             raise ConfigError("expected an archive of content alone, found one of files; run: llmzip extract")
-        chunks = ((frame.header, place, payload) for place, payload in frame.chunks())
+        chunks = ((frame.header, place, payload) for place, payload in frame.chunks(_Check(frame.header, options)))
         whole = True
-        for place, raw in decode_each(_within(chunks, options), options):
+        for place, raw in decode_each(chunks, options):
             if isinstance(raw, FormatError):
                 whole = False
             else:
@@ -132,12 +134,15 @@ def _decode(
     check_members(all_members)
 
 
-def _within(
-    chunks: Iterable[tuple[Header, ChunkPlace, bytes]], options: DecompressOptions
-) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
-    """Chunks, as long as their content is no more than is allowed."""
-    for header, place, payload in chunks:
+@dataclass(frozen=True)
+class _Check:
+    """Refuses chunks of a frame that are more than is allowed, before they are read."""
+
+    header: Header
+    options: DecompressOptions
+
+    def __call__(self, place: ChunkPlace) -> None:
         n_raw = place.raw_offset + place.record.raw_length
-        if options.max_size is not None and n_raw > options.max_size:
-            raise LimitError.above("content", place.offset, options.max_size, n_raw)
-        yield header, place, payload
+        if self.options.max_size is not None and n_raw > self.options.max_size:
+            raise LimitError.above("content under --max-size", place.offset, self.options.max_size, n_raw)
+        check_place(self.header, place, self.options)

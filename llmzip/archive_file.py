@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from llmzip.decoding import read_range
 from llmzip.encoding import StreamCompressor
+from llmzip.errors import LimitError, LlmzipError
 from llmzip.format import FrameIndex
 from llmzip.options import CompressOptions, DecompressOptions
 
@@ -43,8 +44,11 @@ class ArchiveReader(io.RawIOBase):
         self._position = 0
         self._rest = b""
         self._pieces: Iterator[bytes] = iter(())
+        self._error: LlmzipError | None = None
         try:
             self._length = FrameIndex(file).raw_length
+            if options.max_size is not None and self._length > options.max_size:
+                raise LimitError(f"content: at most {options.max_size} bytes allowed, found {self._length}")
         except BaseException:
             file.close()
             raise
@@ -55,7 +59,7 @@ class ArchiveReader(io.RawIOBase):
         if close is not None:
             close()
         self._position = position
-        self._rest = b""
+        self._rest, self._error = b"", None
         self._pieces = read_range(self._file, position, self._length, self._options)
 
     def readable(self) -> bool:
@@ -83,7 +87,14 @@ class ArchiveReader(io.RawIOBase):
         """Fill the buffer as far as the chunk at hand goes; 0 at the end."""
         view = memoryview(buffer).cast("B")
         while not self._rest:
-            piece = next(self._pieces, None)
+            if self._error is not None:
+                raise self._error
+            try:
+                piece = next(self._pieces, None)
+            except LlmzipError as error:
+                # Or the next call would take it for the end.
+                self._error = error
+                raise
             if piece is None:
                 return 0
             self._rest = piece
@@ -127,10 +138,11 @@ class ArchiveWriter(io.RawIOBase):
         super().__exit__(*error)
 
     def close(self) -> None:
-        """Code what is left, write the end, and close the file."""
+        """Code what is left, write the end, and close the file; no end where a write has failed."""
         if not self.closed and not self._file.closed:
             with self._file, self._compressor:
-                self._compressor.finish()
+                if not self._compressor.broken:
+                    self._compressor.finish()
         super().close()
 
     def _abandon(self) -> None:

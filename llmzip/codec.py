@@ -8,6 +8,7 @@ through many chunks at once, one lane each. Both get the same integers from the 
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import itertools
@@ -80,14 +81,25 @@ class Codec:
     """Codes chunks with one model; safe to use from several threads."""
 
     def __init__(self, artefact: Artefact, windowing: Windowing) -> None:
-        if not 0 <= windowing.overlap < windowing.window:
-            raise ConfigError(f"window: expected an overlap below {windowing.window} tokens, found {windowing.overlap}")
         self.artefact = artefact
-        self.windowing = windowing
+        self.windowing = self._checked(windowing)
         self.backend = load_backend()
         self.transformer = Transformer(artefact.spec, artefact.parameters, self.backend)
         self.bucket_size = bucket_size(artefact.spec.vocab_size)
         self._caches = threading.local()
+
+    def with_windowing(self, windowing: Windowing) -> Codec:
+        """The same model with other windows; it is not loaded again."""
+        codec = copy.copy(self)
+        codec.windowing = self._checked(windowing)
+        codec._caches = threading.local()
+        return codec
+
+    @staticmethod
+    def _checked(windowing: Windowing) -> Windowing:
+        if not 0 <= windowing.overlap < windowing.window:
+            raise ConfigError(f"window: expected an overlap below {windowing.window} tokens, found {windowing.overlap}")
+        return windowing
 
     def tokenise(self, chunks: Sequence[bytes]) -> list[Tokens]:
         """The tokens of chunks of raw bytes; they give back the same bytes."""

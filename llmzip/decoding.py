@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.errors import FormatError, LimitError
 from llmzip.format import FrameIndex, Header, Method
+from llmzip.loading import check_place
 from llmzip.model_decoders import ModelDecoders
 from llmzip.options import DecompressOptions
-from llmzip.resources import check_chunk, largest_held
+from llmzip.resources import largest_held
 
 if TYPE_CHECKING:
     from llmzip.format import ChunkPlace, ChunkRecord
@@ -67,7 +68,11 @@ def decode_range(
     Raises:
         FormatError: a chunk is damaged.
     """
-    for place, raw in decode_chunks(index.chunks(start, stop), options, decoders):
+
+    def check(header: Header, place: ChunkPlace) -> None:
+        check_place(header, place, options)
+
+    for place, raw in decode_chunks(index.chunks(start, stop, check), options, decoders):
         yield raw[max(0, start - place.raw_offset) : stop - place.raw_offset]
 
 
@@ -98,7 +103,6 @@ def decode_each(
     with nullcontext(decoders) if decoders else ModelDecoders(options) as decoders:
         for header, place, payload in chunks:
             record = place.record
-            check_chunk(record.raw_length, options, place.offset)
             if record.method is Method.MODEL:
                 result = decoders.submit(header, payload, record.raw_length)
             else:

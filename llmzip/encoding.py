@@ -10,6 +10,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.chunking import split
@@ -73,12 +74,18 @@ class StreamCompressor:
         self._journal = Journal(journal, self._codec) if journal else None
         self._buffer = bytearray()
         self._groups: deque[_Group] = deque()
+        self._broken = False
 
     def __enter__(self) -> StreamCompressor:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def broken(self) -> bool:
+        """Whether content was lost by an error on its way to the archive, which can have no end then."""
+        return self._broken
 
     @property
     def n_raw(self) -> int:
@@ -91,8 +98,38 @@ class StreamCompressor:
         return self._writer.n_written
 
     def write(self, data: bytes) -> None:
-        """Take in more of the content."""
-        self._buffer += data
+        """Take in more of the content.
+
+        Raises:
+            ValueError: an earlier call ended with an error.
+        """
+        with self._unbroken():
+            self._buffer += data
+            self._write_full_groups()
+
+    def finish(self) -> None:
+        """Code what is left and end the archive.
+
+        Raises:
+            ValueError: an earlier call ended with an error, so that the archive would have a hole.
+        """
+        with self._unbroken():
+            if self._buffer:
+                self._begin_group(self._split(bytes(self._buffer)), large=False)
+                self._buffer.clear()
+            self._write_groups(n_left=0)
+            self._writer.finish()
+        self._progress(self._writer.n_raw, self._writer.n_written)
+
+    @contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        if self._broken:
+            raise ValueError("compressor: expected one that had no error, found one that lost content by it")
+        self._broken = True
+        yield
+        self._broken = False
+
+    def _write_full_groups(self) -> None:
         while len(self._buffer) > GROUP_SIZE:
             # The last chunk of a full group may end where the group happens to: it goes to the next one.
             chunks = self._split(bytes(self._buffer[:GROUP_SIZE]))
@@ -100,15 +137,6 @@ class StreamCompressor:
             del self._buffer[: sum(map(len, chunks))]
             self._begin_group(chunks, large=True)
             self._write_groups(n_left=1 if self._workers else 0)
-
-    def finish(self) -> None:
-        """Code what is left and end the archive."""
-        if self._buffer:
-            self._begin_group(self._split(bytes(self._buffer)), large=False)
-            self._buffer.clear()
-        self._write_groups(n_left=0)
-        self._writer.finish()
-        self._progress(self._writer.n_raw, self._writer.n_written)
 
     def close(self) -> None:
         """Let threads and processes go; what is not coded never will be."""

@@ -7,7 +7,7 @@ LlmzipError                     1   anything llmzip raises on purpose
 │   ├── VersionError           12   a version, flag, method or section this reader does not know
 │   ├── TruncatedError         13   ends before a field that the format promises
 │   ├── ChecksumError          14   stored and computed checksum differ
-│   ├── LimitError             15   above a limit of format/limits.py
+│   ├── LimitError             15   above a limit of format/limits.py, or above what the caller allows
 │   └── LossError              16   part of the content is lost; the rest was saved
 ├── ModelError                 20
 │   ├── ModelNotFoundError     21   no such model on this machine
@@ -139,7 +139,7 @@ class ChecksumError(FormatError):
 
 
 class LimitError(FormatError):
-    """A value above a limit of `llmzip/format/limits.py`."""
+    """A value above a limit of the format, or above what --memory or --max-size allow."""
 
     exit_code: ClassVar[int] = 15
 

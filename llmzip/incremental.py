@@ -18,7 +18,7 @@ _MAX_WAITING = 4 << 20
 
 
 class Compressor:
-    """Makes an archive of data that come in pieces.
+    """Makes an archive of data that come in pieces. Use it in a `with` block, or call `finish` or `close`.
 
     >>> compressor = Compressor()
     >>> archive = compressor.compress(b"To be, ") + compressor.compress(b"or not to be") + compressor.finish()
@@ -35,6 +35,15 @@ class Compressor:
         self._target = io.BytesIO()
         self._stream = StreamCompressor(self._target, options or CompressOptions())
         self._finished = False
+        weakref.finalize(self, self._stream.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def compress(self, data: bytes) -> bytes:
         """Take in data; what of the archive is ready, often nothing."""
@@ -49,6 +58,11 @@ class Compressor:
         with self._stream:
             self._stream.finish()
         return self._take()
+
+    def close(self) -> None:
+        """Let threads and processes go; without `finish` before, there is no archive."""
+        self._finished = True
+        self._stream.close()
 
     def _expect_open(self) -> None:
         if self._finished:

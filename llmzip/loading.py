@@ -11,12 +11,23 @@ from llmzip.errors import ConfigError, FormatError, ModelMismatchError
 from llmzip.format import Header
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.options import CompressOptions, DecompressOptions
-from llmzip.resources import Share
+from llmzip.resources import Share, check_chunk, check_model
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec, Windowing
     from llmzip.exact.spec import ModelSpec
+    from llmzip.format import ChunkPlace
     from llmzip.worker_pool import WorkerPool
+
+
+def check_place(header: Header, place: ChunkPlace, options: DecompressOptions) -> None:
+    """Refuse a chunk that takes more memory than there is beside a model: that of its frame, or one that is loaded.
+
+    Raises:
+        LimitError: so it does.
+    """
+    with_model = header.uses_model or _load_codec.cache_info().currsize > 0
+    check_chunk(place, options, with_model=with_model)
 
 
 def codec_of(header: Header, options: DecompressOptions) -> Codec:
@@ -34,6 +45,7 @@ def codec_of(header: Header, options: DecompressOptions) -> Codec:
         raise ModelMismatchError(
             f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
         )
+    check_model(model.size_bytes, options)
     try:
         codec = _load_codec(model.path, header.window, header.overlap)
     except ConfigError as error:
@@ -56,16 +68,24 @@ def load_codec(options: CompressOptions) -> Codec:
     from llmzip.models.store import find_bundled, find_model
 
     model = find_model(options.model) if options.model else find_bundled()
+    check_model(model.size_bytes, options)
     return _load_codec(model.path, options.window, options.overlap)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
+    loaded = _load_any_codec(folder)
+    return loaded.with_windowing(choose_windowing(loaded.artefact.spec, window, overlap))
+
+
+@functools.lru_cache(maxsize=2)
+def _load_any_codec(folder: Path) -> Codec:
+    """A codec of a model; an archive may ask for it with many windows."""
     from llmzip.codec import Codec
     from llmzip.models.artefact import load_artefact
 
     artefact = load_artefact(folder)
-    return Codec(artefact, choose_windowing(artefact.spec, window, overlap))
+    return Codec(artefact, choose_windowing(artefact.spec, None, None))
 
 
 def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | None:
@@ -81,8 +101,16 @@ def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | N
     from llmzip.worker import Setup
     from llmzip.worker_pool import WorkerPool
 
-    window, overlap = codec.windowing.window, codec.windowing.overlap
-    setup = Setup(encode, str(codec.artefact.folder), window, overlap, share.n_threads, share.n_lanes)
+    setup = Setup(
+        encode=encode,
+        folder=str(codec.artefact.folder),
+        artefact_id=codec.artefact.id,
+        canary=codec.canary().hex(),
+        window=codec.windowing.window,
+        overlap=codec.windowing.overlap,
+        n_threads=share.n_threads,
+        n_lanes=share.n_lanes,
+    )
     return WorkerPool(setup, share.n_workers)
 
 

@@ -51,6 +51,9 @@ class ModelDecoders:
             FormatError: windows that the model does not allow.
         """
         if not self._open or self._open[-1].header != header:
+            if self._options.memory is not None:
+                # Each takes all of it.
+                self._let_go(0)
             self._add(_Decoder(header, self._options))
         elif (larger := self._open[-1].larger(self._options)) is not None:
             self._add(larger)
@@ -83,7 +86,7 @@ class _Decoder:
 
     def larger(self, options: DecompressOptions) -> _Decoder | None:
         """One of processes, where there are to be some for more than this one has had."""
-        if not self._may_grow or self._n_raw <= LARGE_INPUT:
+        if not self._may_grow or self._n_raw <= LARGE_INPUT or options.memory is not None:
             return None
         self._may_grow = False
         share = share_out(self._codec, options, encode=False, large=True)
@@ -105,8 +108,10 @@ class _Decoder:
 
     def finish(self) -> None:
         """Wait for its chunks, and let threads or processes go."""
-        wait(self._chunks)
-        self.close()
+        try:
+            wait(self._chunks)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let threads or processes go; chunks that are not finished never will be."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from llmzip.defaults import DEFAULT_LANES
+from llmzip.defaults import DEFAULT_LANES, MAX_WORKERS
 from llmzip.errors import ConfigError
 from llmzip.format.limits import MAX_MODEL_RAW_LENGTH
 
@@ -18,10 +18,10 @@ class CodingOptions:
         model: name, id or path of the model; None means the one that an archive names, or the bundled one.
         threads: None means one a core.
         lanes: chunks decoded at once, all threads together; None means 64.
-        workers: processes that code chunks and share the threads and lanes; 0 for none. None means none for the first
-            4 MiB and for large models, else one a thread.
-        memory: bytes to use at most, as they are estimated: there are fewer lanes, threads and workers where they would
-            take more. None means no limit.
+        workers: processes that code chunks and share the threads and lanes, at most 256; 0 for none. None means none
+            for content of up to 4 MiB and for large models, else one a thread.
+        memory: bytes to use at most, as they are estimated, with one model: there are fewer lanes, threads and workers
+            where they would take more, and chunks that need more are refused. None means no limit.
     """
 
     model: str | None = None
@@ -35,6 +35,8 @@ class CodingOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name}: expected at least {least}, found {value}")
+        if self.workers is not None and self.workers > MAX_WORKERS:
+            raise ConfigError(f"workers: expected at most {MAX_WORKERS}, found {self.workers}")
 
     @property
     def n_threads(self) -> int:

@@ -13,6 +13,7 @@ from llmzip.errors import ConfigError, LimitError
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec
+    from llmzip.format import ChunkPlace
     from llmzip.options import CodingOptions
 
 _MIB = 1 << 20
@@ -25,10 +26,10 @@ COMPRESSORS = 144 * _MIB
 ENCODING_THREAD = 24 * _MIB
 # An artefact as it is read, and as the backend lays it out.
 _COPIES = 9 / 4
-# Of what is allowed, the share that decoded chunks may take that wait for their turn.
-_HELD_SHARE = 8
-# A chunk, its payload, and the dictionary of its decoder, as multiples of the chunk.
-_CHUNK_COPIES = 3
+# What a chunk takes that is decoded, with its payload, its decoder's dictionary, and those that wait for their turn; as
+# multiples of the longest chunk, and that as a share of what is allowed where a model takes the rest.
+_CHUNK_COPIES = 4
+_CHUNK_SHARE = 32
 
 
 class Share(NamedTuple):
@@ -58,11 +59,12 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
         ConfigError: the memory is not enough for anything.
     """
     n_wanted = _wanted_workers(codec, options, large=large)
+    unit = _unit(codec, encode=encode)
     for n_workers in range(n_wanted, -1, -1):
         # One process that only waits for another is no help.
         if n_workers == 1 < n_wanted:
             continue
-        n_units = _units(codec, options, n_workers, encode=encode)
+        n_units = _memory_of_units(codec, options, n_workers, encode=encode) // unit
         if n_units > 0:
             n_threads = max(1, options.n_threads // max(1, n_workers))
             n_lanes = max(1, options.n_lanes // max(1, n_workers))
@@ -70,31 +72,46 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
                 return Share(n_workers, min(n_threads, n_units), n_lanes)
             return Share(n_workers, n_threads, min(n_lanes, n_units))
     assert options.memory is not None
-    need = -(-(_process(codec, encode=encode) + _unit(codec, encode=encode)) // _MIB)
-    raise ConfigError(f"memory: expected at least {need} MiB for this model, found {options.memory / _MIB:.1f}")
+    raise _too_little(_process(codec, encode=encode) + unit, options.memory)
+
+
+def check_model(n_bytes: int, options: CodingOptions) -> None:
+    """Refuse a model that cannot fit, before it is read.
+
+    Args:
+        n_bytes: of its artefact.
+        options: what is allowed.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    need = PROGRAM + int(_COPIES * n_bytes)
+    if options.memory is not None and need > options.memory:
+        raise _too_little(need, options.memory)
 
 
 def largest_held(options: CodingOptions, limit: int) -> int:
     """Bytes of decoded chunks that may wait for their turn, at most `limit`."""
-    return limit if options.memory is None else min(limit, options.memory // _HELD_SHARE)
+    return limit if options.memory is None else min(limit, options.memory // _CHUNK_SHARE)
 
 
-def check_chunk(raw_length: int, options: CodingOptions, offset: int) -> None:
-    """Refuse a chunk that takes more memory than is allowed.
+def check_chunk(place: ChunkPlace, options: CodingOptions, *, with_model: bool) -> None:
+    """Refuse a chunk that takes more memory than is allowed, before its payload is read.
 
     Args:
-        raw_length: of the chunk.
+        place: where it stands, and its record.
         options: what is allowed.
-        offset: of its record in the archive.
+        with_model: a model takes the rest; else all is there for chunks.
 
     Raises:
         LimitError: so it does.
     """
     if options.memory is None:
         return
-    limit = max(0, options.memory - BARE_PROGRAM) // _CHUNK_COPIES
-    if raw_length > limit:
-        raise LimitError.above("chunk raw length under the memory allowed", offset, limit, raw_length)
+    alone = max(0, options.memory - BARE_PROGRAM) // _CHUNK_COPIES
+    limit = options.memory // _CHUNK_SHARE if with_model else alone
+    if place.record.raw_length > limit:
+        raise LimitError.above("chunk length under --memory", place.offset, limit, place.record.raw_length)
 
 
 def _wanted_workers(codec: Codec, options: CodingOptions, *, large: bool) -> int:
@@ -105,16 +122,14 @@ def _wanted_workers(codec: Codec, options: CodingOptions, *, large: bool) -> int
     return 0 if alone else default_workers(codec.artefact.spec, options.n_threads, large=large)
 
 
-def _units(codec: Codec, options: CodingOptions, n_workers: int, *, encode: bool) -> int:
-    """Lanes, or threads that encode, for which a process has memory."""
+def _memory_of_units(codec: Codec, options: CodingOptions, n_workers: int, *, encode: bool) -> int:
+    """What is left for the lanes of a process, or its threads that encode."""
     if options.memory is None:
         return sys.maxsize
-    own = _process(codec, encode=encode)
-    if n_workers == 0:
-        left = options.memory - own
-    else:
-        left = (options.memory - own) // n_workers - _process(codec, encode=False)
-    return left // _unit(codec, encode=encode)
+    left = options.memory - _process(codec, encode=encode)
+    if not encode:
+        left -= _CHUNK_COPIES * (options.memory // _CHUNK_SHARE)
+    return left // n_workers - _process(codec, encode=False) if n_workers else left
 
 
 def _process(codec: Codec, *, encode: bool) -> int:
@@ -126,3 +141,7 @@ def _unit(codec: Codec, *, encode: bool) -> int:
     """Memory of a lane, or of a thread that encodes."""
     lane = codec.transformer.new_cache(1, codec.windowing.window).n_bytes
     return lane + (ENCODING_THREAD if encode else 0)
+
+
+def _too_little(need: int, have: int) -> ConfigError:
+    return ConfigError(f"memory: expected at least {-(-need // _MIB)} MiB for this model, found {have / _MIB:.1f}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
 from llmzip.decoding import decode_each
@@ -13,6 +14,8 @@ from llmzip.errors import FormatError, LimitError
 from llmzip.format import ChunkPlace, ChunkRecord, Header
 from llmzip.format.limits import DIGEST_SIZE
 from llmzip.format.recovery import Chunk, FrameEnd, Gap, recover
+from llmzip.loading import check_place
+from llmzip.model_decoders import ModelDecoders
 from llmzip.options import DecompressOptions
 
 
@@ -78,13 +81,18 @@ class _Salvage:
         self._n_passed: int | None = 0
         # Whether all that was lost before had a length that is certain.
         self._sure = True
+        # Content of all chunks that were found.
+        self._n_found = 0
+        # For chunks that may be none: one at a time, so that one lane is enough.
+        self._trials = ModelDecoders(replace(options, lanes=1, threads=1, workers=0))
         # Of the frame at hand: a hash of its content, and whether that is whole so far.
         self._digest, self._whole = hashlib.sha256(), True
 
     def run(self) -> list[Loss]:
-        for place, raw in decode_each(self._chunks(), self._options):
-            self._settle_gaps()
-            self._settle_chunk(place, raw)
+        with self._trials:
+            for place, raw in decode_each(self._chunks(), self._options):
+                self._settle_gaps()
+                self._settle_chunk(place, raw)
         self._settle_gaps()
         return self._losses
 
@@ -92,6 +100,7 @@ class _Salvage:
         for part in recover(self._source, self._decodes):
             self._ahead.append(part)
             if isinstance(part, Chunk):
+                self._check(part)
                 yield part.header, ChunkPlace(part.record, part.offset, part.raw_offset or 0), part.payload
 
     def _settle_gaps(self) -> None:
@@ -127,8 +136,6 @@ class _Salvage:
             n_raw = place.record.raw_length
             self._losses.append(Loss(self._n_passed, n_raw, place.offset, self._n_saved, str(raw), self._sure))
         else:
-            if self._options.max_size is not None and self._n_saved + len(raw) > self._options.max_size:
-                raise LimitError.above("content", place.offset, self._options.max_size, self._n_saved + len(raw))
             self._target.write(raw)
             self._digest.update(raw)
             self._n_saved += len(raw)
@@ -139,6 +146,19 @@ class _Salvage:
     def _pass(self, n_raw: int | None) -> None:
         self._n_passed = None if self._n_passed is None or n_raw is None else self._n_passed + n_raw
 
+    def _check(self, chunk: Chunk) -> None:
+        """Refuse what is more than is allowed; content that does not decode counts as well."""
+        self._n_found += chunk.record.raw_length
+        limit = self._options.max_size
+        if limit is not None and self._n_found > limit:
+            raise LimitError.above("content under --max-size", chunk.offset, limit, self._n_found)
+        check_place(chunk.header, ChunkPlace(chunk.record, chunk.offset, 0), self._options)
+
     def _decodes(self, header: Header, record: ChunkRecord, payload: bytes) -> bool:
-        chunk = (header, ChunkPlace(record, 0, 0), payload)
-        return all(not isinstance(raw, FormatError) for _, raw in decode_each(iter([chunk]), self._options))
+        place = ChunkPlace(record, 0, 0)
+        try:
+            check_place(header, place, self._options)
+        except LimitError:
+            return False
+        trial = decode_each(iter([(header, place, payload)]), self._options, self._trials)
+        return all(not isinstance(raw, FormatError) for _, raw in trial)

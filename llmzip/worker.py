@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import struct
 import sys
@@ -16,10 +17,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from llmzip.errors import FormatError
+from llmzip.errors import FormatError, ModelMismatchError
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec
@@ -47,6 +49,8 @@ class Setup:
     Attributes:
         encode: make payloads of chunks; else chunks of payloads.
         folder: of the artefact.
+        artefact_id: what must be in it.
+        canary: what the codec must compute, hexadecimal.
         window: tokens of a window.
         overlap: tokens that a window repeats.
         n_threads: threads of this process.
@@ -55,6 +59,8 @@ class Setup:
 
     encode: bool
     folder: str
+    artefact_id: str
+    canary: str
     window: int
     overlap: int
     n_threads: int
@@ -98,42 +104,42 @@ def main() -> None:
     # Whoever gave the jobs decides when they end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs, results = _take_standard_streams()
-    worker = _Worker(results)
     try:
         setup = Setup(**json.loads(sys.argv[1]))
         submit = _coder(setup)
     except Exception as error:  # noqa: BLE001 (whoever gave the jobs raises it)
-        worker.tell(NO_JOB, Status.FAILED, error)
+        _error_message(NO_JOB, error).write(results)
         return
+    # A thread of its own sends, so that jobs are always taken, however long nobody takes results.
+    done: queue.SimpleQueue[tuple[int, Future[bytes]]] = queue.SimpleQueue()
+    threading.Thread(target=_send_all, args=[done, results], daemon=True).start()
     while (job := Message.read(jobs)) is not None:
-        worker.start(job, submit)
+        future = submit(job.data, job.detail)
+        future.add_done_callback(partial(_put, done, job.number))
     # Nobody is there any more to take what is not finished.
     os._exit(0)
 
 
-class _Worker:
-    def __init__(self, results: BinaryIO) -> None:
-        self._results = results
-        self._lock = threading.Lock()
+def _put(done: queue.SimpleQueue[tuple[int, Future[bytes]]], number: int, future: Future[bytes]) -> None:
+    done.put((number, future))
 
-    def start(self, job: Message, submit: _Submit) -> None:
-        submit(job.data, job.detail).add_done_callback(lambda future: self._finish(job.number, future))
 
-    def _finish(self, number: int, future: Future[bytes]) -> None:
-        error = future.exception()
-        if error is None:
-            self._send(Message(number, Status.DONE, future.result()))
-        else:
-            self.tell(number, Status.REFUSED if isinstance(error, FormatError) else Status.FAILED, error)
+def _send_all(done: queue.SimpleQueue[tuple[int, Future[bytes]]], results: BinaryIO) -> None:
+    """Send results as they come; if that cannot be done, the process ends, and whoever waits is told so."""
+    try:
+        while True:
+            number, future = done.get()
+            error = future.exception()
+            result = Message(number, Status.DONE, future.result()) if error is None else _error_message(number, error)
+            result.write(results)
+    finally:
+        os._exit(1)
 
-    def tell(self, number: int, status: Status, error: BaseException) -> None:
-        """Send an error."""
-        text = str(error) if status is Status.REFUSED else f"{type(error).__name__}: {error}"
-        self._send(Message(number, status, text.encode("utf-8", "replace")))
 
-    def _send(self, message: Message) -> None:
-        with self._lock:
-            message.write(self._results)
+def _error_message(number: int, error: BaseException) -> Message:
+    status = Status.REFUSED if isinstance(error, FormatError) else Status.FAILED
+    text = str(error) if status is Status.REFUSED else f"{type(error).__name__}: {error}"
+    return Message(number, status, text.encode("utf-8", "replace"))
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -150,7 +156,12 @@ def _coder(setup: Setup) -> _Submit:
     from llmzip.lanes import LaneDecoder
     from llmzip.models.artefact import load_artefact
 
-    codec = Codec(load_artefact(Path(setup.folder)), Windowing(setup.window, setup.overlap))
+    artefact = load_artefact(Path(setup.folder))
+    if artefact.id != setup.artefact_id:
+        raise ModelMismatchError(f"{setup.folder}: expected model {setup.artefact_id}, found {artefact.id} by now")
+    codec = Codec(artefact, Windowing(setup.window, setup.overlap))
+    if codec.canary().hex() != setup.canary:
+        raise ModelMismatchError(f"canary: expected {setup.canary}, found {codec.canary().hex()}")
     if not setup.encode:
         return LaneDecoder(codec, setup.n_lanes, setup.n_threads).submit
     pool = ThreadPoolExecutor(setup.n_threads)

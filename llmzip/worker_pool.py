@@ -11,6 +11,7 @@ import contextlib
 import subprocess
 import sys
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -33,46 +34,65 @@ class _Worker:
 
 
 class WorkerPool:
-    """Processes that all do the same.
+    """Processes that all do the same; they end when the pool is closed or nobody has it any more.
 
     Args:
         setup: what each of them does.
         n_workers: how many.
 
     Raises:
-        OSError: they cannot be started.
+        WorkerError: they cannot be started.
     """
 
     def __init__(self, setup: Setup, n_workers: int) -> None:
-        self._n_at_once = setup.n_at_once
-        # Held for all that follows.
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[Message, Future[bytes]]] = deque()
-        self._n_jobs = 0
-        self._error: LlmzipError | None = None
-        self._workers: list[_Worker] = []
-        self._threads: list[threading.Thread] = []
+        self._work = _Work(setup.n_at_once)
+        self._finalizer = weakref.finalize(self, self._work.close)
         try:
             for _ in range(n_workers):
-                self._workers.append(_start(setup))
-        except BaseException:
+                self._work.add(_start(setup))
+        except (OSError, RuntimeError) as error:
             self.close()
-            raise
-        for worker in self._workers:
-            thread = threading.Thread(target=self._receive, args=[worker], daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            raise WorkerError(f"worker process: expected to start {n_workers}, found {error}") from error
 
     @property
     def process_ids(self) -> list[int]:
         """Of all workers."""
-        return [worker.process.pid for worker in self._workers]
+        return [worker.process.pid for worker in self._work.workers]
 
     def submit(self, data: bytes, raw_length: int) -> Future[bytes]:
         """Queue a chunk, or a payload; the future gives the other one.
 
         It raises `FormatError` for a payload that cannot be one, and `WorkerError` where a worker has ended.
         """
+        return self._work.submit(data, raw_length)
+
+    def close(self) -> None:
+        """End the processes; what they have not done never will be."""
+        self._finalizer()
+
+
+class _Work:
+    """What the threads that receive results share with the pool: they do not keep that itself."""
+
+    def __init__(self, n_at_once: int) -> None:
+        self._n_at_once = n_at_once
+        # Held for all that follows; once more by a thread that has it, if the pool is let go there.
+        self._lock = threading.RLock()
+        self._waiting: deque[tuple[Message, Future[bytes]]] = deque()
+        self._n_jobs = 0
+        self._error: LlmzipError | None = None
+        self.workers: list[_Worker] = []
+        self._threads: list[threading.Thread] = []
+
+    def add(self, worker: _Worker) -> None:
+        """Take a worker in."""
+        self.workers.append(worker)
+        thread = threading.Thread(target=self._receive, args=[worker], daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def submit(self, data: bytes, raw_length: int) -> Future[bytes]:
+        """See `WorkerPool.submit`."""
         future: Future[bytes] = Future()
         with self._lock:
             if self._error is not None:
@@ -84,24 +104,24 @@ class WorkerPool:
         return future
 
     def close(self) -> None:
-        """End the processes; what they have not done never will be."""
-        with self._lock:
-            self._error = self._error or WorkerError("closed")
-            self._waiting.clear()
-        for worker in self._workers:
+        """See `WorkerPool.close`. Killed first: whoever holds the lock may wait for a process."""
+        for worker in self.workers:
             worker.process.kill()
-        for worker in self._workers:
+        self._fail(WorkerError("worker processes: expected open ones, found them closed"))
+        for worker in self.workers:
             worker.process.wait()
         for thread in self._threads:
-            thread.join()
-        for worker in self._workers:
+            if thread is not threading.current_thread():
+                thread.join()
+        for worker in self.workers:
             worker.results.close()
-            _close(worker.jobs)
+            with contextlib.suppress(OSError):
+                worker.jobs.close()
 
     def _hand_out(self) -> None:
-        """Give the workers what they have room for. A worker always takes its jobs, so that this does not wait long."""
+        """Give the workers what they have room for. They always take their jobs, so that this does not wait long."""
         while self._waiting:
-            worker = min(self._workers, key=lambda worker: len(worker.futures))
+            worker = min(self.workers, key=lambda worker: len(worker.futures))
             if len(worker.futures) >= self._n_at_once:
                 return
             job, future = self._waiting.popleft()
@@ -113,11 +133,17 @@ class WorkerPool:
                 return
 
     def _receive(self, worker: _Worker) -> None:
-        """Take a worker's results until there are no more."""
+        """Take a worker's results until there are no more; then nobody waits any longer."""
+        try:
+            error = self._settle_results(worker)
+        except BaseException as unexpected:  # noqa: BLE001 (whoever waits for results raises it)
+            error = WorkerError(f"worker process {worker.process.pid}: {type(unexpected).__name__}: {unexpected}")
+        self._fail(error)
+
+    def _settle_results(self, worker: _Worker) -> WorkerError:
         while (result := Message.read(worker.results)) is not None:  # type: ignore[arg-type]
             if result.number == NO_JOB:
-                self._fail(WorkerError(f"worker process: {result.data.decode()}"))
-                return
+                return WorkerError(f"worker process: {result.data.decode()}")
             with self._lock:
                 future = worker.futures.pop(result.number, None)
                 self._hand_out()
@@ -125,7 +151,7 @@ class WorkerPool:
                 _settle(future, result)
         code = worker.process.wait()
         reason = f"signal {-code}" if code < 0 else f"exit code {code}"
-        self._fail(WorkerError(f"worker process {worker.process.pid} ended before its work ({reason})"))
+        return WorkerError(f"worker process {worker.process.pid} ended before its work ({reason})")
 
     def _fail(self, error: WorkerError) -> None:
         """Give an error to all who wait or will."""
@@ -134,9 +160,9 @@ class WorkerPool:
                 return
             self._error = error
             futures = [future for _, future in self._waiting]
-            futures += [future for worker in self._workers for future in worker.futures.values()]
+            futures += [future for worker in self.workers for future in worker.futures.values()]
             self._waiting.clear()
-            for worker in self._workers:
+            for worker in self.workers:
                 worker.futures.clear()
         for future in futures:
             future.set_exception(error)
@@ -163,8 +189,3 @@ def _settle(future: Future[bytes], result: Message) -> None:
         future.set_exception(FormatError(result.data.decode()))
     else:
         future.set_exception(WorkerError(f"worker process: {result.data.decode()}"))
-
-
-def _close(pipe: IO[bytes]) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        pipe.close()

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from llmzip.archive import compress, decompress
+from llmzip.archive_file import ArchiveReader
 from llmzip.archive_file import open as open_archive
-from llmzip.errors import ChecksumError, FormatError, LlmzipError, NotAnArchiveError
+from llmzip.errors import ChecksumError, FormatError, LlmzipError, NotAnArchiveError, TruncatedError
 from llmzip.options import CompressOptions, DecompressOptions
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -111,6 +112,37 @@ def test_an_error_while_writing_leaves_no_whole_archive(tmp_path: Path, content:
         fail()
     with pytest.raises(LlmzipError):
         decompress((tmp_path / "half.llmz").read_bytes(), DECODE)
+
+
+def test_an_error_that_somebody_caught_leaves_no_whole_archive(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing after it writes no end, for there is a hole before it."""
+    monkeypatch.setattr("llmzip.encoding.GROUP_SIZE", 500)
+
+    def _interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    file = open_archive(tmp_path / "a.llmz", "wb", OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr("llmzip.format.FrameWriter.write_chunk", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.write(content)
+    file.close()
+    with pytest.raises(TruncatedError):
+        decompress((tmp_path / "a.llmz").read_bytes())
+
+
+def test_what_cannot_be_read_once_cannot_be_read_twice(path: Path, content: bytes) -> None:
+    """The second read is no end of file."""
+    archive = bytearray(path.read_bytes())
+    archive[len(archive) // 2] ^= 1
+    path.write_bytes(archive)
+    with ArchiveReader(path.open("rb"), DECODE) as file:
+        file.seek(len(content) // 2)
+        for _ in range(2):
+            with pytest.raises(FormatError):
+                file.readall()
 
 
 def test_closing_twice_is_fine(tmp_path: Path) -> None:

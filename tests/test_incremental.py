@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import random
 import threading
 import time
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import llmzip.incremental
 from llmzip.archive import compress, decompress
+from llmzip.encoding import StreamCompressor
 from llmzip.errors import ConfigError, FormatError, ModelNotFoundError, NotAnArchiveError, TruncatedError
 from llmzip.incremental import Compressor, Decompressor
 from llmzip.options import CompressOptions, DecompressOptions
@@ -178,3 +180,28 @@ def test_options_are_checked_at_once() -> None:
         Compressor(CompressOptions(model="no such model"))
     with pytest.raises(ConfigError):
         Compressor(CompressOptions(model="tiny", window=1024))
+
+
+def test_a_compressor_that_lost_content_is_not_finished(monkeypatch: pytest.MonkeyPatch, sample_text: bytes) -> None:
+    """An error on the way to the archive leaves a hole; no end is written behind it."""
+    monkeypatch.setattr("llmzip.encoding.GROUP_SIZE", 1000)
+
+    def _interrupt(_raw: int, _archive: int) -> None:
+        raise KeyboardInterrupt
+
+    target = io.BytesIO()
+    with StreamCompressor(target, OPTIONS, _interrupt) as compressor:
+        with pytest.raises(KeyboardInterrupt):
+            compressor.write(sample_text[:3000])
+        with pytest.raises(ValueError, match="lost content"):
+            compressor.finish()
+        with pytest.raises(ValueError, match="lost content"):
+            compressor.write(b"more")
+
+
+def test_a_closed_compressor_takes_nothing() -> None:
+    """A block closes it."""
+    with Compressor(OPTIONS) as compressor:
+        compressor.compress(b"text")
+    with pytest.raises(ValueError, match="not finished"):
+        compressor.finish()

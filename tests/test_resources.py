@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import io
+import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import llmzip
 import llmzip.lanes
-from llmzip.archive import compress, decompress, verify_stream
+from llmzip import loading
+from llmzip.archive import compress, decompress, decompress_stream, verify_stream
 from llmzip.codec import Codec
 from llmzip.decoding import read_range
 from llmzip.errors import ConfigError, LimitError
-from llmzip.format import FrameWriter, Header, Method
+from llmzip.format import FrameWriter, Header, Method, read_frames
 from llmzip.general import compress_general
 from llmzip.lanes import LaneDecoder
 from llmzip.loading import load_codec
 from llmzip.options import CodingOptions, CompressOptions, DecompressOptions
-from llmzip.resources import PROGRAM, Share, check_chunk, largest_held, share_out
+from llmzip.resources import PROGRAM, Share, largest_held, share_out
 from llmzip.salvage import salvage_stream
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -73,8 +77,11 @@ def test_lanes_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch, sample_text:
     archive = compress(sample_text[:3000], OPTIONS)
     codec = load_codec(OPTIONS)
     lane = codec.transformer.new_cache(1, 64).n_bytes
+    monkeypatch.setattr("llmzip.resources._CHUNK_SHARE", 1 << 40)
+    monkeypatch.setattr("llmzip.loading.check_place", lambda *_: None)
+    monkeypatch.setattr("llmzip.decoding.check_place", lambda *_: None)
+    monkeypatch.setattr("llmzip.archive.check_place", lambda *_: None)
     memory = int(9 / 4 * codec.artefact.n_bytes) + 5 * lane + lane // 2
-    monkeypatch.setattr("llmzip.resources.BARE_PROGRAM", 0)
     assert decompress(archive, DecompressOptions(threads=1, memory=memory)) == sample_text[:3000]
     assert seen == [5]
 
@@ -87,22 +94,62 @@ def test_chunks_must_fit_into_the_memory() -> None:
     writer.write_chunk(Method.STORED, b"first", b"first")
     writer.write_chunk(Method.GENERAL, raw, compress_general(raw))
     writer.finish()
-    least = (56 << 20) + 3 * len(raw)
-    assert decompress(file.getvalue(), DecompressOptions(memory=least)) == b"first" + raw
-    with pytest.raises(LimitError, match="memory allowed") as caught:
-        decompress(file.getvalue(), DecompressOptions(memory=least - 3))
-    assert (caught.value.need, caught.value.have) == (len(raw) - 1, len(raw))
+    archive, content = file.getvalue(), b"first" + raw
+    # Beside a model there is less: none may be loaded at first.
+    loading._load_codec.cache_clear()
+    for least, with_model in (((56 << 20) + 4 * len(raw), False), (32 * len(raw), True)):
+        enough, less = DecompressOptions(memory=least), DecompressOptions(memory=least - 4)
+        if with_model:
+            load_codec(OPTIONS)
+        assert decompress(archive, enough) == content
+        assert b"".join(read_range(io.BytesIO(archive), 0, 1 << 30, enough)) == content
+        assert salvage_stream(io.BytesIO(archive), io.BytesIO(), enough) == []
+        for way in (
+            lambda less=less: decompress(archive, less),
+            lambda less=less: list(read_range(io.BytesIO(archive), 0, 1 << 30, less)),
+            lambda less=less: salvage_stream(io.BytesIO(archive), io.BytesIO(), less),
+            lambda less=less: list(verify_stream(io.BytesIO(archive), less)),
+        ):
+            with pytest.raises(LimitError, match="chunk length under --memory") as caught:
+                way()
+            assert (caught.value.need, caught.value.have) == (len(raw) - 1, len(raw))
+
+
+def test_payloads_of_chunks_that_are_refused_are_not_read() -> None:
+    """Their memory is not taken, their time neither."""
+    archive = compress(b"first") + compress(random.Random(0).randbytes(3 << 20))
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert size < 1 << 16
+            return super().read(size)
+
+    with pytest.raises(LimitError, match="under --memory"):
+        decompress_stream(Watched(archive), io.BytesIO(), DecompressOptions(memory=60 << 20))
+    with pytest.raises(LimitError, match="under --max-size"):
+        decompress_stream(Watched(archive), io.BytesIO(), DecompressOptions(max_size=100))
+
+
+def test_models_that_cannot_fit_are_not_read(monkeypatch: pytest.MonkeyPatch, sample_text: bytes) -> None:
+    """The size of their files says so."""
+    archive = compress(sample_text[:600], OPTIONS)
+    loading._load_codec.cache_clear()
+    monkeypatch.setattr(loading, "_load_codec", None)
+    with pytest.raises(ConfigError, match=r"memory: expected at least 177 MiB for this model, found 170\.0"):
+        compress(b"text", replace(OPTIONS, memory=170 << 20))
+    with pytest.raises(ConfigError, match="memory: expected at least 177 MiB"):
+        loading.codec_of(next(read_frames(io.BytesIO(archive))).header, DecompressOptions(memory=170 << 20))
 
 
 def test_little_memory_holds_few_chunks() -> None:
     """Without a limit, as many as the caller says."""
     assert largest_held(CodingOptions(), 1000) == 1000
-    assert largest_held(CodingOptions(memory=800), 1000) == 100
-    assert largest_held(CodingOptions(memory=80_000), 1000) == 1000
-    check_chunk(LARGE, CodingOptions(), 0)
+    assert largest_held(CodingOptions(memory=3200), 1000) == 100
+    assert largest_held(CodingOptions(memory=320_000), 1000) == 1000
 
 
-def test_content_above_the_size_allowed_is_refused(sample_text: bytes) -> None:
+def test_content_above_the_size_allowed_is_refused(sample_text: bytes, tmp_path: Path) -> None:
     """Whole archives, in one frame or several, and what is saved of them."""
     content = sample_text[:3000]
     archive = compress(content[:1000], OPTIONS) + compress(content[1000:], OPTIONS)
@@ -119,10 +166,16 @@ def test_content_above_the_size_allowed_is_refused(sample_text: bytes) -> None:
         list(verify_stream(io.BytesIO(archive), less))
     with pytest.raises(LimitError, match="at most 2999"):
         salvage_stream(io.BytesIO(archive), io.BytesIO(), less)
+    path = tmp_path / "a.llmz"
+    path.write_bytes(archive)
+    with llmzip.open(path, options=exact) as file:
+        assert file.read() == content
+    with pytest.raises(LimitError, match="at most 2999"):
+        llmzip.open(path, options=less)
 
 
-@pytest.mark.parametrize("wrong", [{"memory": 0}, {"workers": -1}, {"max_size": -1}])
+@pytest.mark.parametrize("wrong", [{"memory": 0}, {"workers": -1}, {"workers": 257}, {"max_size": -1}])
 def test_options_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     """When they are made."""
-    with pytest.raises(ConfigError, match="expected at least"):
+    with pytest.raises(ConfigError, match=r"expected at (least|most)"):
         DecompressOptions(**wrong)  # type: ignore[arg-type]

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import gc
 import io
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
+import llmzip
 import llmzip.encoding
 import llmzip.model_decoders
 from llmzip.archive import compress, compress_stream, decompress, verify_stream
+from llmzip.encoding import StreamCompressor
 from llmzip.errors import FormatError, ModelNotFoundError, WorkerError
 from llmzip.format import read_frames
 from llmzip.loading import load_codec
 from llmzip.options import CompressOptions, DecompressOptions
+from llmzip.salvage import salvage_stream
 from llmzip.worker import Setup
 from llmzip.worker_pool import WorkerPool
 
@@ -27,7 +34,8 @@ DECODE = DecompressOptions(threads=2, lanes=4, workers=0)
 
 def _setup(*, encode: bool) -> Setup:
     codec = load_codec(OPTIONS)
-    return Setup(encode, str(codec.artefact.folder), codec.windowing.window, codec.windowing.overlap, 1, 2)
+    artefact, windowing, canary = codec.artefact, codec.windowing, codec.canary().hex()
+    return Setup(encode, str(artefact.folder), artefact.id, canary, windowing.window, windowing.overlap, 1, 2)
 
 
 @pytest.fixture
@@ -172,6 +180,85 @@ def test_a_worker_that_cannot_begin_is_an_error(tmp_path: os.PathLike[str]) -> N
             pool.submit(b"text", 4).result(60)
     finally:
         pool.close()
+
+
+def test_a_model_that_changed_meanwhile_is_refused(tiny_home: Path, tmp_path: Path, sample_text: bytes) -> None:
+    """Workers may start long after the model was read; another one in its place would write what nobody can read."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_home / "models" / "tiny", folder)
+    with StreamCompressor(io.BytesIO(), replace(OPTIONS, model=str(folder), workers=1)) as compressor:
+        tensors = load_file(folder / "tensors.safetensors")
+        tensors["layers.0.q.q"] = tensors["layers.0.q.q"][::-1].copy()
+        save_file(tensors, folder / "tensors.safetensors")
+        compressor.write(sample_text[:2000])
+        with pytest.raises(WorkerError, match="ModelMismatchError"):
+            compressor.finish()
+
+
+def test_another_canary_is_refused() -> None:
+    """So is a machine that computes something else."""
+    pool = WorkerPool(replace(_setup(encode=True), canary="0000"), 1)
+    try:
+        with pytest.raises(WorkerError, match="canary: expected 0000"):
+            pool.submit(b"text", 4).result(60)
+    finally:
+        pool.close()
+
+
+def test_pools_that_nobody_has_end() -> None:
+    """And those of compressors that nobody has."""
+    pool = WorkerPool(_setup(encode=True), 1)
+    compressor = llmzip.Compressor(replace(OPTIONS, workers=1))
+    compressor._stream._begin_group([b"text to be coded " * 30], large=False)
+    workers = compressor._stream._workers
+    assert workers is not None
+    process_ids = [*pool.process_ids, *workers.process_ids]
+    assert all(map(_is_running, process_ids))
+    del pool, compressor, workers
+    gc.collect()
+    assert not any(map(_is_running, process_ids))
+
+
+def test_errors_in_a_receiving_thread_are_told(
+    encoders: WorkerPool, monkeypatch: pytest.MonkeyPatch, sample_text: bytes
+) -> None:
+    """Nobody waits for a result that cannot be taken."""
+
+    def _read(_pipe: object) -> None:
+        raise MemoryError("no memory for a result")
+
+    futures = [encoders.submit(sample_text, len(sample_text)) for _ in range(9)]
+    monkeypatch.setattr("llmzip.worker_pool.Message.read", _read)
+    with pytest.raises(WorkerError, match="no memory for a result"):
+        [future.result(60) for future in futures]
+
+
+def test_pools_that_cannot_be_started_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ours, with the system's words."""
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(WorkerError, match="No such file"):
+        WorkerPool(_setup(encode=True), 2)
+
+
+def test_salvage_uses_no_processes_for_trials(monkeypatch: pytest.MonkeyPatch, sample_text: bytes) -> None:
+    """What may be no chunk at all is decoded here."""
+    archive = bytearray(compress(sample_text[:6000], OPTIONS))
+    places = [place for frame in read_frames(io.BytesIO(bytes(archive))) for place in frame.places()]
+    archive[places[3].offset] ^= 0x40
+    n_started = 0
+
+    class Counted(WorkerPool):
+        def __init__(self, setup: Setup, n_workers: int) -> None:
+            nonlocal n_started
+            n_started += 1
+            super().__init__(setup, n_workers)
+
+    monkeypatch.setattr("llmzip.worker_pool.WorkerPool", Counted)
+    target, expected = io.BytesIO(), io.BytesIO()
+    losses = salvage_stream(io.BytesIO(bytes(archive)), target, replace(DECODE, workers=1))
+    assert n_started == 1
+    assert losses == salvage_stream(io.BytesIO(bytes(archive)), expected, DECODE) != []
+    assert target.getvalue() == expected.getvalue()
 
 
 def test_closing_ends_the_processes(sample_text: bytes) -> None:

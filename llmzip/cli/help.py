@@ -12,7 +12,11 @@ from llmzip import errors
 from llmzip.errors import LlmzipError
 
 _EXIT_CODES = "exit-codes"
-_FIRST_LINES = {0: "success", 1: "an error nobody foresaw", 2: "a wrong command line"}
+_FIRST_LINES = {
+    0: "success",
+    1: "the reader of a pipe went away, or an error nobody foresaw",
+    2: "a wrong command line",
+}
 _LAST_LINES = {130: "interrupted by the keyboard", 143: "asked to end"}
 
 

@@ -86,7 +86,10 @@ Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decode
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=0, help="Processes that code chunks; default: none, from 4 MiB on one a core for small models."
+        "--workers",
+        min=0,
+        max=256,
+        help="Processes that code chunks; default: above 4 MiB one a core, for small models.",
     ),
 ]
 Memory = Annotated[

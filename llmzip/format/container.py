@@ -7,7 +7,7 @@ What a payload means is the business of `llmzip.codec`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -147,9 +147,14 @@ class FrameReader:
         """Count the bytes of the frame passed so far."""
         return self._reader.offset - self.offset
 
-    def chunks(self) -> Iterator[tuple[ChunkPlace, bytes]]:
-        """Give each chunk's place and payload."""
+    def chunks(self, check: Callable[[ChunkPlace], None] = lambda _: None) -> Iterator[tuple[ChunkPlace, bytes]]:
+        """Give each chunk's place and payload.
+
+        Args:
+            check: may refuse a chunk before its payload is read.
+        """
         for place in self._walk():
+            check(place)
             yield place, self._reader.read(place.record.payload_length, "chunk payload")
 
     def places(self) -> Iterator[ChunkPlace]:

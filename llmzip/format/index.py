@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -144,18 +144,24 @@ class FrameIndex:
                 raise
             self.damage = error
 
-    def chunks(self, start: int, stop: int) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
+    def chunks(
+        self, start: int, stop: int, check: Callable[[Header, ChunkPlace], None] = lambda *_: None
+    ) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
         """Give header, place and payload of each chunk that holds a byte of `[start, stop)`.
 
         Args:
             start: first byte of the content wanted, from 0.
             stop: first byte no longer wanted.
+            check: may refuse a chunk before its payload is read.
         """
         for frame in self.frames:
             if frame.raw_offset < stop and start < frame.raw_offset + frame.raw_length:
-                yield from self._chunks_of(frame, start, stop)
+                for place, reader in self._places_of(frame, start, stop):
+                    check(frame.header, place)
+                    yield frame.header, place, reader.read(place.record.payload_length, "chunk payload")
 
-    def _chunks_of(self, frame: FrameSummary, start: int, stop: int) -> Iterator[tuple[Header, ChunkPlace, bytes]]:
+    def _places_of(self, frame: FrameSummary, start: int, stop: int) -> Iterator[tuple[ChunkPlace, ByteReader]]:
+        """Give the place of each chunk; the reader stands at its payload, and must be moved behind it."""
         raw_starts = [point.raw_offset for point in frame.points]
         point = frame.points[max(bisect_right(raw_starts, start - frame.raw_offset) - 1, 0)]
         self._file.seek(frame.offset + point.offset)
@@ -167,7 +173,7 @@ class FrameIndex:
             if raw_offset <= start:
                 reader.skip(place.record.payload_length, "chunk payload")
             else:
-                yield frame.header, place, reader.read(place.record.payload_length, "chunk payload")
+                yield place, reader
 
 
 def _read_place(reader: ByteReader, header: Header, raw_offset: int) -> ChunkPlace:

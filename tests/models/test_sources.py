@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmzip.errors import ModelError, ModelInvalidError, ModelNotFoundError
+from llmzip.errors import ConfigError, ModelError, ModelInvalidError, ModelNotFoundError
 from llmzip.models import sources
 from llmzip.models.registry import KNOWN_MODELS, KnownModel, Origin, WheelFile
 
@@ -172,3 +172,9 @@ def test_what_is_here_needs_neither_terms_nor_network(tmp_path: Path) -> None:
     assert sources.fetch(str(tmp_path), tmp_path, lambda _: False, lambda _: None).path == tmp_path
     with pytest.raises(ModelNotFoundError, match="expected a known name"):
         sources.fetch("no-such-model", tmp_path, lambda _: False, lambda _: None)
+
+
+def test_a_path_has_no_other_origin(tmp_path: Path) -> None:
+    """Where from is a question for known names."""
+    with pytest.raises(ConfigError, match="--from index: expected a known name"):
+        sources.fetch(str(tmp_path), tmp_path, lambda _: True, lambda _: None, Origin.INDEX)
