@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,23 @@ from llmzip.options import CompressOptions, DecompressOptions
 _MAX_WAITING = 4 << 20
 
 
-class Compressor:
+class _Closed(ABC):
+    """Closed at the end of a `with` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let threads and processes go."""
+
+
+class Compressor(_Closed):
     """Makes an archive of data that come in pieces. Use it in a `with` block, or call `finish` or `close`.
 
     >>> compressor = Compressor()
@@ -36,14 +53,6 @@ class Compressor:
         self._stream = StreamCompressor(self._target, options or CompressOptions())
         self._finished = False
         weakref.finalize(self, self._stream.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def compress(self, data: bytes) -> bytes:
         """Take in data; what of the archive is ready, often nothing."""
@@ -75,7 +84,7 @@ class Compressor:
         return data
 
 
-class Decompressor:
+class Decompressor(_Closed):
     """Restores the content of an archive that comes in pieces. Use it in a `with` block, or call `finish` or `close`.
 
     A thread decodes what has come so far, so that how much a call gives is a matter of time; all calls together give
@@ -92,14 +101,6 @@ class Decompressor:
         arguments = (self._pipe, options or DecompressOptions())
         self._thread = threading.Thread(target=_decompress, args=arguments, daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def decompress(self, data: bytes | bytearray | memoryview) -> bytes:
         """Take in more of the archive; what of the content is ready.

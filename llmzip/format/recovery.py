@@ -13,10 +13,10 @@ from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from llmzip.errors import ChecksumError, FormatError
-from llmzip.format.chunk_record import TRAILER_MARK, ChunkRecord, Method, TrailerMark, read_record
-from llmzip.format.frame_search import Data, find_frame, find_header, map_file
+from llmzip.format.chunk_record import ChunkRecord, Method, TrailerMark, read_record
+from llmzip.format.frame_search import Data, find_frame, find_header, map_file, stop_of_record
 from llmzip.format.header import Header
-from llmzip.format.limits import CHECK_SIZE, HEADER_SIZE
+from llmzip.format.limits import HEADER_SIZE
 from llmzip.format.reader import ByteReader
 from llmzip.format.sections import read_sections
 from llmzip.format.trailer import LENGTH_SIZE, read_trailer
@@ -26,8 +26,6 @@ _MAX_RECORD_SIZE = 16
 # How far before a known place records are looked for, and how many that end there are tried.
 _MAX_SEARCH = 4 << 20
 _MAX_TRIALS = 16
-# Of the varint of a raw length: four bytes hold the longest.
-_MAX_SHIFT = 21
 
 
 class Chunk(NamedTuple):
@@ -258,7 +256,7 @@ class _Frame:
         """Records from `stop` back, each ending where the one after it begins."""
         ending: dict[int, list[int]] = {}
         for offset in range(max(start, stop - _MAX_SEARCH), stop):
-            ending.setdefault(_stop_at(self._data, offset), []).append(offset)
+            ending.setdefault(stop_of_record(self._data, offset), []).append(offset)
         while offsets := ending.get(stop):
             candidates = [found for offset in offsets if (found := self._record(offset)) and found.stop == stop]
             found = next((found for found in candidates[:_MAX_TRIALS] if self._decodes(found, decodes)), None)
@@ -284,21 +282,3 @@ class _Frame:
     def _chunk(self, found: _Found, *, sure: bool = False) -> Chunk:
         payload = self._data[found.stop - found.record.payload_length : found.stop]
         return Chunk(self._header, found.record, found.offset, None, payload, sure)
-
-
-def _stop_at(data: Data, offset: int) -> int:
-    """Where a record that stands at a place would end; 0 if there is none. As `read_record`, but ten times as fast."""
-    value = shift = 0
-    while offset < len(data) and shift <= _MAX_SHIFT:
-        byte = data[offset]
-        value |= (byte & 0x7F) << shift
-        offset, shift = offset + 1, shift + 7
-        if byte < 0x80:
-            break
-    method, raw_length = value & 3, value >> 2
-    if method == TRAILER_MARK or raw_length == 0:
-        return 0
-    if method == Method.STORED:
-        return offset + CHECK_SIZE + raw_length
-    n_length = ((raw_length - 1).bit_length() + 7) // 8
-    return offset + n_length + CHECK_SIZE + int.from_bytes(data[offset : offset + n_length], "little")
