@@ -72,7 +72,9 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
                 return Share(n_workers, min(n_threads, n_units), n_lanes)
             return Share(n_workers, n_threads, min(n_lanes, n_units))
     assert options.memory is not None
-    raise _too_little(_process(codec, encode=encode) + unit, options.memory)
+    need = _process(codec, encode=encode) + unit
+    # What decodes leaves a share to chunks.
+    raise _too_little(need if encode else need * _CHUNK_SHARE // (_CHUNK_SHARE - _CHUNK_COPIES), options.memory)
 
 
 def check_model(n_bytes: int, options: CodingOptions) -> None:

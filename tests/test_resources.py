@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,8 +60,12 @@ def test_less_memory_means_fewer_workers_then_lanes_then_none(encode: bool) -> N
     counts = [_share(replace(options, memory=memory), encode=encode).n_workers for memory in memories]
     assert counts == sorted(counts, reverse=True)
     assert (counts[0], counts[-1]) == (4, 0)
-    with pytest.raises(ConfigError, match=f"found {least / 2**20:.1f}"):
+    with pytest.raises(ConfigError, match=f"found {least / 2**20:.1f}") as caught:
         _share(replace(options, memory=least), encode=encode)
+    needed = int(re.findall(r"at least (\d+) MiB", str(caught.value))[0]) << 20
+    assert _share(replace(options, memory=needed), encode=encode).n_workers == 0
+    with pytest.raises(ConfigError):
+        _share(replace(options, memory=needed - (2 << 20)), encode=encode)
 
 
 def test_lanes_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch, sample_text: bytes) -> None:
