@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -57,5 +58,24 @@ def shown(label: str, total: Callable[[], int | None], *, quiet: bool) -> Iterat
         return
     from tqdm import tqdm
 
-    with tqdm(desc=label, total=total(), unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
+    with (
+        tqdm(desc=label, total=total(), unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar,
+        _told(lambda text: bar.write(f"llmzip: {text}", file=sys.stderr)),
+    ):
         yield Progress(bar)
+
+
+@contextmanager
+def _told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell what takes long for another reason than the data, as the modules log it."""
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: tell(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("llmzip")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)

@@ -7,21 +7,24 @@ each of its threads lanes of its own, so that threads never wait for each other 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.allocator import keep_freed_memory
-from llmzip.exact import cpu_attention, cpu_coding, cpu_products, cpu_rows, cpu_selection, tables
+from llmzip.exact import cpu_attention, cpu_coding, cpu_layers, cpu_products, cpu_rows, cpu_selection, tables
 from llmzip.exact.backend import Cache, Floats, RunModel, Segments
 from llmzip.exact.cpu_fused import FusedModel, HoldsAddresses, as_floats, cache_row, hash_shift, supports
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
 from llmzip.exact.spec import ModelSpec
 
+_LOG = logging.getLogger(__name__)
 _KINDS = {"silu": 0, "gelu_tanh": 1, "gelu": 2, "relu2": 3}
 _NO_FLOATS = np.empty(0, dtype=np.float32)
 _NO_ROWS = np.empty((0, 0), dtype=np.float32)
@@ -106,6 +109,8 @@ class CpuBackend:
 
     def __init__(self) -> None:
         keep_freed_memory()
+        if not _is_compiled():
+            _LOG.info("compiling for this machine, which takes half a minute and is done once")
 
     def load(self, matrix: QuantisedMatrix) -> PackedMatrix:
         n_columns, n_terms = matrix.q.shape
@@ -264,6 +269,11 @@ def _quantise_queries(q: Floats, n_pairs: int) -> Rows:
     rows = Rows(np.empty((n, 2 * n_pairs), np.int16), np.empty(n, np.float32), ONE_LIMB)
     cpu_rows.quantise_rows(q.reshape(-1, width), np.float32(ONE_LIMB), rows.q, rows.scale)
     return rows
+
+
+def _is_compiled() -> bool:
+    """Whether an earlier process has left what the longest of the compilations makes."""
+    return any(Path(cpu_layers.run_model.stats.cache_path).glob("cpu_layers.run_model-*.nbi"))
 
 
 def _round_up(value: int, multiple: int) -> int:
