@@ -107,7 +107,7 @@ def main() -> None:
     try:
         setup = Setup(**json.loads(sys.argv[1]))
         submit = _coder(setup)
-    except Exception as error:  # noqa: BLE001 (whoever gave the jobs raises it)
+    except Exception as error:  # noqa: BLE001 (standard error goes nowhere: the parent tells of any error, as its own)
         _error_message(NO_JOB, error).write(results)
         return
     # A thread of its own sends, so that jobs are always taken, however long nobody takes results.

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -74,7 +73,6 @@ def test_a_refusal_is_told() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="copies with tar")
 def test_the_source_tree_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This project's own, by the bundled model."""
     monkeypatch.setattr(results, "commit", lambda: "abc1234")
