@@ -1,8 +1,11 @@
-"""Types of command-line arguments that several benchmarks share."""
+"""Command-line arguments that several benchmarks share, and what is read by them."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from llmzip.errors import ConfigError
 
 
 def positive(text: str) -> int:
@@ -36,3 +39,16 @@ def numbers(text: str) -> list[int]:
     if min(values) < 0:
         raise argparse.ArgumentTypeError(f"expected at least 0, found {min(values)}")
     return values
+
+
+def read_text(path: Path, n_bytes: int | None = None) -> bytes:
+    """The first bytes of a file, all of them by default.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    with path.open("rb") as file:
+        raw = file.read(n_bytes)
+    if not raw:
+        raise ConfigError(f"{path}: expected at least one byte, found none")
+    return raw

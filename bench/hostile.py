@@ -250,6 +250,7 @@ def _measure(chosen: argparse.Namespace) -> list[Figure]:
     case = f"{chosen.mutations} mutations, seed {chosen.seed}"
     spread = Spread.of(seconds)
     rows = [Figure(f"{case}: {way}", outcome, n, "") for (way, outcome), n in sorted(counts.items())]
+    rows += [Figure(case, "longest", max(seconds), "s")]
     return [*rows, Figure(case, "time", spread.p50, "s", spread), Figure(case, "memory", megabytes, "MB")]
 
 
@@ -264,7 +265,7 @@ def _check(archive: bytes, i: int, contents: set[bytes], counts: Counter[tuple[s
                 raise ExactnessError(f"expected an error, found {len(outcome)} bytes of other content")
     except ExactnessError as error:
         raise ExactnessError(f"mutation {i}: {error}") from error
-    except Exception as error:  # whatever else a reader lets out is what this command looks for
+    except Exception as error:  # any class: one that is not ours is the very fault that this command looks for
         raise ExactnessError(f"mutation {i}: expected an error of llmzip, found {error!r}") from error
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import results
-from bench.arguments import numbers, positive, positives
+from bench.arguments import numbers, positive, positives, read_text
 from bench.contenders import BUNDLED
 from bench.results import Figure
 from llmzip.errors import ConfigError, ExactnessError
@@ -46,9 +46,9 @@ def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
 
 def _peaks(chosen: argparse.Namespace, limit: int, workers: int) -> Iterator[tuple[str, float | None]]:
     """The memory of both ways; None where a way is refused."""
-    with chosen.text.open("rb") as file, tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name:
         text, archive, restored = (Path(name) / part for part in ("text", "archive", "restored"))
-        text.write_bytes(file.read(chosen.bytes))
+        text.write_bytes(read_text(chosen.text, chosen.bytes))
         own = ["--memory", f"{limit}M", "--workers", str(workers), "--quiet"]
         own += [] if chosen.model == BUNDLED else ["--model", chosen.model]
         yield "compress", _run(limit, ["compress", str(text), str(archive), *own])

@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import results
-from bench.arguments import positive
+from bench.arguments import positive, read_text
 from bench.contenders import BUNDLED
 from bench.results import Figure
 from bench.timing import Spread, interleave, seconds_of
-from llmzip.errors import ConfigError, ExactnessError
+from llmzip.errors import ExactnessError
 
 DEFAULT_BYTES = 1_000_000
 HEADER = (
@@ -85,10 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(chosen: argparse.Namespace) -> list[Figure]:
-    with chosen.text.open("rb") as file:
-        raw = file.read(chosen.bytes)
-    if not raw:
-        raise ConfigError(f"{chosen.text}: expected at least one byte, found none")
+    raw = read_text(chosen.text, chosen.bytes)
     with tempfile.TemporaryDirectory() as folder:
         program = Program(raw, chosen.model, Path(folder))
         ways = {"compress": program.compress, "decompress": program.decompress}

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import results
-from bench.arguments import positive
+from bench.arguments import positive, read_text
 from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from bench.timing import Spread, interleave
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
-    with chosen.text.open("rb") as file:
-        raw = file.read(chosen.bytes)
+    raw = read_text(chosen.text, chosen.bytes)
     if len(raw) < chosen.length:
         raise ConfigError(f"{chosen.text}: expected at least {chosen.length} bytes, found {len(raw)}")
     model = model_reference(chosen.model)

@@ -1,9 +1,10 @@
 """Memory of streams: data of unknown length through `llmzip compress` and `llmzip decompress`, pipe to pipe.
 
-    python -m bench.streams [--megabytes 10,200] [--text]
+    python -m bench.streams [--megabytes 10,200] [--text FILE]
 
-The data are made here: noise, zeros, and records of numbers, which no model is asked about; with `--text` lines of
-words too, which one is. Each stream is decompressed and compared. docs/benchmarks.md explains the figures.
+The data are made here: noise, zeros, and records of numbers, which no model is asked about; with `--text` pieces of
+a text too, which one codes and decodes. Each stream is decompressed and compared. docs/benchmarks.md explains the
+figures.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from bench import results
-from bench.arguments import positives
+from bench.arguments import positives, read_text
 from bench.results import Figure
-from llmzip.errors import ExactnessError
+from llmzip.errors import ConfigError, ExactnessError
 
 _PIECE = 1 << 16
-_WORDS = ("a", "the", "of", "and", "to", "in", "it", "was", "for", "on", "are", "as", "with", "his", "they", "at", "be")
 
 
 class Run(NamedTuple):
@@ -44,8 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return results.record("streams", lambda: _measure(chosen), chosen.results)
 
 
-def pieces(n_bytes: int, text: bool) -> Iterator[bytes]:
-    """Data of so many bytes, the same each time; the kinds take turns, so that no part is harder than another."""
+def pieces(n_bytes: int, text: bytes = b"") -> Iterator[bytes]:
+    """Data of so many bytes, the same each time; the kinds take turns, so that no part is harder than another.
+
+    Args:
+        n_bytes: how many.
+        text: its parts are among the data, one after another.
+
+    Raises:
+        ConfigError: the text does not suffice.
+    """
+    n_text = n_bytes // 4
+    if text and len(text) < n_text:
+        raise ConfigError(f"text: expected at least {n_text} bytes for {n_bytes} of data, found {len(text)}")
+    starts = itertools.cycle(range(0, len(text), _PIECE))
     rng = random.Random(0)
     kinds: list[Callable[[], bytes]] = [
         lambda: rng.randbytes(_PIECE),
@@ -53,7 +65,7 @@ def pieces(n_bytes: int, text: bool) -> Iterator[bytes]:
         lambda: b"".join((0xFE00FF00 + i * i).to_bytes(8, "big") for i in range(_PIECE // 8)),
     ]
     if text:
-        kinds.append(lambda: (" ".join(rng.choices(_WORDS, k=_PIECE // 2)) + "\n").encode())
+        kinds.append(lambda: _part(text, next(starts)))
     turns = itertools.cycle(kinds)
     while n_bytes:
         piece = next(turns)()[:n_bytes]
@@ -61,21 +73,26 @@ def pieces(n_bytes: int, text: bool) -> Iterator[bytes]:
         yield piece
 
 
+def _part(text: bytes, start: int) -> bytes:
+    return text[start : start + _PIECE]
+
+
 def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
+    text = read_text(chosen.text) if chosen.text else b""
     print("| stream | way | s | MB of memory |", "| --- | --- | ---: | ---: |", sep="\n")
     for megabytes in chosen.megabytes:
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "archive"
             expected, given = hashlib.sha256(), hashlib.sha256()
             with archive.open("wb") as target:
-                data = _counted(pieces(megabytes * 10**6, chosen.text), expected)
+                data = _counted(pieces(megabytes * 10**6, text), expected)
                 runs = {"compress": _run("compress", data, target.write)}
             n_archive = archive.stat().st_size
             with archive.open("rb") as source:
                 runs["decompress"] = _run("decompress", iter(lambda: source.read(_PIECE), b""), given.update)
             if given.digest() != expected.digest():
                 raise ExactnessError(f"{megabytes} MB: expected the bytes of the stream back, found others")
-        case = f"{megabytes} MB{', text' if chosen.text else ''}"
+        case = f"{megabytes} MB{f', {chosen.text.name}' if chosen.text else ''}"
         yield Figure(case, "size", n_archive, "bytes")
         for way, run in runs.items():
             print(f"| {case} | {way} | {run.seconds:.1f} | {run.megabytes:.0f} |", flush=True)
@@ -119,7 +136,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.streams", description="Measure the memory of streams.")
     add = parser.add_argument
     add("--megabytes", type=positives, default=[10, 200], metavar="N,N", help="of data; default: 10,200")
-    add("--text", action="store_true", help="text among the data, for the model")
+    add("--text", type=Path, metavar="FILE", help="a text, a quarter of the data, for the model; default: none")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     return parser.parse_args(arguments)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import results
-from bench.arguments import positive
+from bench.arguments import positive, read_text
 from bench.coding import Coding
 from bench.contenders import BUNDLED, stored_model
 from bench.results import Figure
@@ -32,7 +32,7 @@ from llmzip.chunking import split
 from llmzip.codec import Codec
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size
 from llmzip.encoding import GROUP_SIZE
-from llmzip.errors import ConfigError, ExactnessError
+from llmzip.errors import ExactnessError
 from llmzip.loading import choose_windowing
 from llmzip.models.artefact import SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE, Artefact, load_artefact
 from llmzip.options import CompressOptions
@@ -145,10 +145,7 @@ def _artefact_folder(model: str) -> Path:
 
 
 def _measure(chosen: argparse.Namespace) -> list[Figure]:
-    with chosen.text.open("rb") as file:
-        raw = file.read(chosen.bytes)
-    if not raw:
-        raise ConfigError(f"{chosen.text}: expected at least one byte, found none")
+    raw = read_text(chosen.text, chosen.bytes)
     codings = {point.name: PointCoding(point, raw, chosen.threads) for point in chosen.points}
     cases: dict[str, Callable[[], object]] = {}
     for name, coding in codings.items():

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import results
-from bench.arguments import numbers, positive
+from bench.arguments import numbers, positive, read_text
 from bench.contenders import BUNDLED
 from bench.program import Program
 from bench.results import Figure
 from bench.timing import Spread, interleave
-from llmzip.errors import ConfigError, ExactnessError
+from llmzip.errors import ExactnessError
 
 HEADER = ("| workers | compress, KB/s | decompress, KB/s |", "| ---: | ---: | ---: |")
 
@@ -32,10 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
-    with chosen.text.open("rb") as file:
-        raw = file.read(chosen.bytes)
-    if not raw:
-        raise ConfigError(f"{chosen.text}: expected at least one byte, found none")
+    raw = read_text(chosen.text, chosen.bytes)
     with tempfile.TemporaryDirectory() as folder:
         programs = {n: _program(n, raw, chosen.model, Path(folder)) for n in chosen.workers}
         ways: dict[str, Callable[[], None]] = {}

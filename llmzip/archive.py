@@ -14,11 +14,12 @@ from typing import BinaryIO
 
 from llmzip.decoding import decode_each
 from llmzip.encoding import Progress, StreamCompressor
-from llmzip.errors import ConfigError, FormatError, LimitError
+from llmzip.errors import ConfigError, FormatError
 from llmzip.format import ChunkPlace, Header, read_frames
 from llmzip.loading import check_place
 from llmzip.members import Member, check_count, check_members, check_sizes, members_of
 from llmzip.options import CompressOptions, DecompressOptions
+from llmzip.resources import check_size
 
 
 def compress(data: bytes, options: CompressOptions | None = None) -> bytes:
@@ -142,7 +143,5 @@ class _Check:
     options: DecompressOptions
 
     def __call__(self, place: ChunkPlace) -> None:
-        n_raw = place.raw_offset + place.record.raw_length
-        if self.options.max_size is not None and n_raw > self.options.max_size:
-            raise LimitError.above("content under --max-size", place.offset, self.options.max_size, n_raw)
+        check_size(place.raw_offset + place.record.raw_length, self.options, place.offset)
         check_place(self.header, place, self.options)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from llmzip.decoding import read_range
 from llmzip.encoding import StreamCompressor
-from llmzip.errors import LimitError, LlmzipError
+from llmzip.errors import LlmzipError
 from llmzip.format import FrameIndex
 from llmzip.options import CompressOptions, DecompressOptions
+from llmzip.resources import check_size
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -47,8 +48,7 @@ class ArchiveReader(io.RawIOBase):
         self._error: LlmzipError | None = None
         try:
             self._length = FrameIndex(file).raw_length
-            if options.max_size is not None and self._length > options.max_size:
-                raise LimitError(f"content: at most {options.max_size} bytes allowed, found {self._length}")
+            check_size(self._length, options)
         except BaseException:
             file.close()
             raise

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
-from llmzip.errors import FormatError, LimitError
+from llmzip.errors import FormatError
 from llmzip.format import FrameIndex, Header, Method
 from llmzip.loading import check_place
 from llmzip.model_decoders import ModelDecoders
 from llmzip.options import DecompressOptions
-from llmzip.resources import largest_held
+from llmzip.resources import check_size, largest_held
 
 if TYPE_CHECKING:
     from llmzip.format import ChunkPlace, ChunkRecord
@@ -43,9 +43,7 @@ def read_range(
         FormatError: what is wanted is damaged, or lies behind damage.
     """
     index = FrameIndex(source, tolerant=True)
-    n_wanted = min(stop, index.raw_length) - start
-    if options.max_size is not None and n_wanted > options.max_size:
-        raise LimitError(f"range: at most {options.max_size} bytes allowed, found {n_wanted}")
+    check_size(min(stop, index.raw_length) - start, options)
     if index.damage is not None:
         warn(f"damaged behind byte {index.raw_length} of the content, read without its index: {index.damage}")
     yield from decode_range(index, start, min(stop, index.raw_length), options)

@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 from llmzip.contents import Place, read_contents
 from llmzip.encoding import Progress
-from llmzip.errors import FileExistsRefusedError, FormatError, LimitError
+from llmzip.errors import FileExistsRefusedError, FormatError
 from llmzip.members import Kind, Member, printable
 from llmzip.options import DecompressOptions
-from llmzip.own_file import open_own
+from llmzip.own_file import written_whole
+from llmzip.resources import check_size
 
 # Not those that lend the rights of an owner or a group.
 _BITS = 0o1777
@@ -59,7 +60,7 @@ class Extractor:
             FileError: a member cannot be made, or is there already.
         """
         self._check(places)
-        _check_total(places, options)
+        check_size(sum(place.member.size for place in places), options)
         self._folder.mkdir(parents=True, exist_ok=True)
         files, folders, links = ([place for place in places if place.member.kind is kind] for kind in Kind)
         for place in folders:
@@ -138,20 +139,14 @@ class Extractor:
         """A file that takes its place, with mode and time, when the block ends without an error."""
         path = self._path(member.path)
         part = _part_name(path)
-        with open_own(part, path) as file:
-            try:
-                file.truncate(0)
-                yield file
-                file.flush()
-                _set_status(part, member)
-                # It was asked before; meanwhile somebody may have made it.
-                self._is_there(member)
-                if os.name == "nt":
-                    file.close()
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+
+        def settle(_file: BinaryIO) -> None:
+            _set_status(part, member)
+            # It was asked before; meanwhile somebody may have made it.
+            self._is_there(member)
+
+        with written_whole(part, path, settle) as file:
+            yield file
 
     def _make_link(self, member: Member) -> None:
         path = self._path(member.path)
@@ -162,12 +157,6 @@ class Extractor:
         part.symlink_to(os.fsdecode(member.target))
         _set_status(part, member)
         part.replace(path)
-
-
-def _check_total(places: Sequence[Place], options: DecompressOptions) -> None:
-    total = sum(place.member.size for place in places)
-    if options.max_size is not None and total > options.max_size:
-        raise LimitError(f"at most {options.max_size} bytes allowed, found {total}", field="members")
 
 
 def leads_out(link: Member) -> bool:

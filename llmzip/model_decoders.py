@@ -54,15 +54,11 @@ class ModelDecoders:
             if self._options.memory is not None:
                 # Each takes all of it.
                 self._let_go(0)
-            self._add(_Decoder(header, self._options))
+            self._open.append(_Decoder.of(header, self._options))
         elif (larger := self._open[-1].larger(self._options)) is not None:
-            self._add(larger)
+            self._open.append(larger)
         self._let_go(_MAX_OPEN)
         return self._open[-1].submit(payload, raw_length)
-
-    def _add(self, decoder: _Decoder) -> None:
-        self._open.append(decoder)
-        self._let_go(_MAX_OPEN)
 
     def _let_go(self, n_left: int) -> None:
         """Close the oldest that are done, and wait for those that are too many."""
@@ -73,38 +69,49 @@ class ModelDecoders:
 class _Decoder:
     """Lanes or processes for one header, and the chunks that they have."""
 
-    def __init__(self, header: Header, options: DecompressOptions, workers: WorkerPool | None = None) -> None:
+    def __init__(self, header: Header, codec: Codec, decoder: LaneDecoder | WorkerPool, *, may_grow: bool) -> None:
         self.header = header
+        self._codec = codec
+        self._decoder = decoder
+        # Asked for once, whatever the answer is.
+        self._may_grow = may_grow
         self._n_raw = 0
         self._chunks: deque[Future[bytes]] = deque()
-        self._codec = codec_of(header, options)
-        share = share_out(self._codec, options, encode=False, large=False)
-        workers = workers or start_workers(self._codec, share, encode=False)
-        self._decoder: LaneDecoder | WorkerPool = workers or _lanes(self._codec, share)
-        # Asked for once, whatever the answer is.
-        self._may_grow = workers is None
+
+    @classmethod
+    def of(cls, header: Header, options: DecompressOptions) -> _Decoder:
+        """What a header asks for, before it is known how much there is."""
+        codec = codec_of(header, options)
+        share = share_out(codec, options, encode=False, large=False)
+        workers = start_workers(codec, share, encode=False)
+        # Both at once would take the memory that each of them may have.
+        may_grow = workers is None and options.memory is None
+        return cls(header, codec, workers or _lanes(codec, share), may_grow=may_grow)
 
     def larger(self, options: DecompressOptions) -> _Decoder | None:
         """One of processes, where there are to be some for more than this one has had."""
-        if not self._may_grow or self._n_raw <= LARGE_INPUT or options.memory is not None:
+        if not self._may_grow or self._n_raw <= LARGE_INPUT:
             return None
         self._may_grow = False
         share = share_out(self._codec, options, encode=False, large=True)
         workers = start_workers(self._codec, share, encode=False)
-        return None if workers is None else _Decoder(self.header, options, workers)
+        return None if workers is None else _Decoder(self.header, self._codec, workers, may_grow=False)
 
     def submit(self, payload: bytes, raw_length: int) -> Future[bytes]:
         """Queue a chunk."""
         self._n_raw += raw_length
-        self.is_done()  # forgets those
+        self._forget_done()
         self._chunks.append(self._decoder.submit(payload, raw_length))
         return self._chunks[-1]
 
     def is_done(self) -> bool:
-        """Whether all chunks are; those that are first in line are forgotten."""
+        """Whether all chunks are."""
+        self._forget_done()
+        return not self._chunks
+
+    def _forget_done(self) -> None:
         while self._chunks and self._chunks[0].done():
             self._chunks.popleft()
-        return not self._chunks
 
     def finish(self) -> None:
         """Wait for its chunks, and let threads or processes go."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +37,32 @@ def open_own(part: Path, path: Path) -> Iterator[BinaryIO]:
             if part.exists() and os.path.samestat(os.fstat(handle), part.lstat()):
                 yield file
                 return
+
+
+@contextmanager
+def written_whole(part: Path, path: Path, settle: Callable[[BinaryIO], None]) -> Iterator[BinaryIO]:
+    """Open a file that takes its place when the block ends; on any error or interruption it is removed.
+
+    Args:
+        part: where it is written.
+        path: its place.
+        settle: gives it what else belongs to it, when its content is written.
+
+    Raises:
+        OSError, FileExistsRefusedError: as `open_own`.
+    """
+    with open_own(part, path) as file:
+        try:
+            file.truncate(0)
+            yield file
+            file.flush()
+            settle(file)
+            if os.name == "nt":
+                file.close()
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

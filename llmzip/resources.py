@@ -14,7 +14,7 @@ from llmzip.errors import ConfigError, LimitError
 if TYPE_CHECKING:
     from llmzip.codec import Codec
     from llmzip.format import ChunkPlace
-    from llmzip.options import CodingOptions
+    from llmzip.options import CodingOptions, DecompressOptions
 
 _MIB = 1 << 20
 # The interpreter; with the libraries and the compiled code that a model needs; and what general compressors and
@@ -95,6 +95,22 @@ def check_model(n_bytes: int, options: CodingOptions) -> None:
 def largest_held(options: CodingOptions, limit: int) -> int:
     """Bytes of decoded chunks that may wait for their turn, at most `limit`."""
     return limit if options.memory is None else min(limit, options.memory // _CHUNK_SHARE)
+
+
+def check_size(n_bytes: int, options: DecompressOptions, offset: int | None = None) -> None:
+    """Refuse more content than is allowed.
+
+    Args:
+        n_bytes: of content that would be made.
+        options: what is allowed.
+        offset: where in the archive the first byte too many stands, if it is known.
+
+    Raises:
+        LimitError: so it is.
+    """
+    if options.max_size is not None and n_bytes > options.max_size:
+        message = f"at most {options.max_size} allowed, found {n_bytes}"
+        raise LimitError(message, field="content under --max-size", offset=offset, need=options.max_size, have=n_bytes)
 
 
 def check_chunk(place: ChunkPlace, options: CodingOptions, *, with_model: bool) -> None:

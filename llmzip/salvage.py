@@ -17,6 +17,7 @@ from llmzip.format.recovery import Chunk, FrameEnd, Gap, recover
 from llmzip.loading import check_place
 from llmzip.model_decoders import ModelDecoders
 from llmzip.options import DecompressOptions
+from llmzip.resources import check_size
 
 
 class Loss(NamedTuple):
@@ -149,9 +150,7 @@ class _Salvage:
     def _check(self, chunk: Chunk) -> None:
         """Refuse what is more than is allowed; content that does not decode counts as well."""
         self._n_found += chunk.record.raw_length
-        limit = self._options.max_size
-        if limit is not None and self._n_found > limit:
-            raise LimitError.above("content under --max-size", chunk.offset, limit, self._n_found)
+        check_size(self._n_found, self._options, chunk.offset)
         check_place(chunk.header, ChunkPlace(chunk.record, chunk.offset, 0), self._options)
 
     def _decodes(self, header: Header, record: ChunkRecord, payload: bytes) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from llmzip.errors import (
     FileExistsRefusedError,
     FileMissingError,
     FormatError,
+    LimitError,
     LlmzipError,
 )
 from llmzip.extraction import Extractor, _part_name, check_windows_path, leads_out
@@ -110,6 +112,18 @@ def test_only_the_wanted_members_are_made(out: Path) -> None:
     assert (out / "de").read_bytes() == b"f"
     with pytest.raises(FileMissingError, match="g: expected a member"):
         _extract(archive, out, [b"de", b"g"])
+
+
+def test_more_than_is_allowed_is_not_made(out: Path) -> None:
+    """The sizes of all wanted members say so before any of them is made; those of the others do not count."""
+    members = [Member(b"%d" % i, Kind.FILE, 0o644, 0, 10) for i in range(3)]
+    file = io.BytesIO(_pack(members, b"a text of ten and ten and ten."))
+    places = find_members(file)
+    with pytest.raises(LimitError, match="at most 29 allowed, found 30"):
+        Extractor(str(out)).extract(file, places, replace(DECODE, max_size=29))
+    assert not list(out.iterdir())
+    Extractor(str(out)).extract(file, places[:2], replace(DECODE, max_size=29))
+    assert sorted(path.name for path in out.iterdir()) == ["0", "1"]
 
 
 def test_wanted_members_decode_their_chunks_only(

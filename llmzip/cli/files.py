@@ -18,7 +18,7 @@ from typing import BinaryIO
 import typer
 
 from llmzip.errors import ConfigError, FileExistsRefusedError, NotARegularFileError, TerminalRefusedError
-from llmzip.own_file import open_own
+from llmzip.own_file import open_own, written_whole
 
 SUFFIX = ".llmz"
 STANDARD = "-"
@@ -122,41 +122,30 @@ def open_target(name: str, source: str, *, force: bool, binary: bool) -> Iterato
     path = Path(name)
     if path.is_dir():
         raise NotARegularFileError("expected a file, found a directory", path=name)
-    if path.exists() and not path.is_file():
+    if is_special(name):
         with path.open("wb") as device:
             yield device
         return
     if source != STANDARD and path.exists() and path.samefile(source):
         raise ConfigError(f"{name}: input and output are the same file")
     _refuse_existing(path, force)
-    with _written_whole(path.resolve(), source) as file:
-        yield file
+    place = path.resolve()
+    part = _beside(place, _PART)
+
+    def settle(file: BinaryIO) -> None:
+        # It was asked before; meanwhile somebody may have made it.
         _refuse_existing(path, force)
+        os.fsync(file.fileno())
+        _copy_status(source, part)
+
+    with written_whole(part, place, settle) as file:
+        yield file
+    _sync_folder(place.parent)
 
 
 def _refuse_existing(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise FileExistsRefusedError("exists already; use -f to overwrite", path=str(path))
-
-
-@contextmanager
-def _written_whole(path: Path, source: str) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place at the end, or is removed on any error or interruption."""
-    part = _beside(path, _PART)
-    with open_own(part, path) as file:
-        try:
-            file.truncate(0)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            _copy_status(source, part)
-            if os.name == "nt":
-                file.close()
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -170,7 +159,7 @@ def open_journal(target: str, *, resume: bool) -> Iterator[BinaryIO | None]:
         resume: go on with what an earlier run has left, and leave it for a later one.
     """
     path = Path(target).resolve()
-    if target == STANDARD or (path.exists() and not path.is_file()):
+    if target == STANDARD or is_special(target):
         yield None
         return
     journal = _beside(path, _JOURNAL)
@@ -184,6 +173,12 @@ def open_journal(target: str, *, resume: bool) -> Iterator[BinaryIO | None]:
                 journal.unlink(missing_ok=True)
             raise
         journal.unlink(missing_ok=True)
+
+
+def is_special(target: str) -> bool:
+    """Whether a target is there and is neither a file nor a folder: a device or a pipe, which keeps nothing."""
+    path = Path(target)
+    return target != STANDARD and path.exists() and not path.is_file() and not path.is_dir()
 
 
 def files_of(target: str) -> list[Path]:

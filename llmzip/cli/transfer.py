@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import typer
 
-from llmzip.cli.files import STANDARD, open_journal, open_source, open_target
+from llmzip.cli.files import STANDARD, is_special, open_journal, open_source, open_target
 from llmzip.cli.progress import Report, shown
 from llmzip.errors import ConfigError, FormatError
 
@@ -45,7 +45,7 @@ class Transfer:
 
     def run(self, work: Work) -> None:
         """Do the work from source to target; the source is removed last, if at all."""
-        if self.remove and _is_device(self.target):
+        if self.remove and is_special(self.target):
             raise ConfigError(f"{self.target}: expected a file to keep the content in before {self.source} is removed")
         with (
             open_source(self.source, binary=self.archive_in) as source,
@@ -81,8 +81,3 @@ class Transfer:
             return None
         finally:
             source.seek(0)
-
-
-def _is_device(target: str) -> bool:
-    path = Path(target)
-    return target != STANDARD and path.exists() and not path.is_file() and not path.is_dir()

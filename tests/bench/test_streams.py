@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,14 +9,22 @@ import pytest
 
 from bench import results, streams
 from bench.streams import Run, pieces
+from llmzip.errors import ConfigError
 
 
-@pytest.mark.parametrize("text", [False, True])
-def test_data_are_the_same_each_time(text: bool) -> None:
-    """Of the size that was asked for."""
+@pytest.mark.parametrize("text", [b"", random.Random(1).randbytes(250_000)])
+def test_data_are_the_same_each_time(text: bytes) -> None:
+    """Of the size that was asked for; a text is among them from its beginning."""
     data = b"".join(pieces(1_000_000, text))
     assert len(data) == 1_000_000
     assert data == b"".join(pieces(1_000_000, text))
+    assert text[: 1 << 16] in data
+
+
+def test_a_text_must_suffice() -> None:
+    """Repeated, it would be no text for a model."""
+    with pytest.raises(ConfigError, match="expected at least 250000 bytes"):
+        next(pieces(1_000_000, b"too short"))
 
 
 @pytest.mark.slow
