@@ -1,4 +1,4 @@
-"""Fuzzes one target in this process: `one.py TARGET CORPUS FAULTS SECONDS`; `run.py` starts it."""
+"""Fuzzes one target in this process: `one.py TARGET CORPUS FAULTS SECONDS`; `bench.fuzz` starts it."""
 
 from __future__ import annotations
 
