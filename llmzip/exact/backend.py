@@ -22,8 +22,8 @@ from llmzip.exact.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 Segments = NDArray[np.int32]
-# A whole model at once: rows after the last norm, of a cache, segments, tokens and positions.
-RunModel = Callable[[Any, Segments, NDArray[np.int32], NDArray[np.int32]], Floats]
+# A whole model at once: rows after the last norm, of a cache, segments, tokens, positions and prefix.
+RunModel = Callable[[Any, Segments, NDArray[np.int32], NDArray[np.int32], Floats], Floats]
 
 
 class Cache:
@@ -32,6 +32,9 @@ class Cache:
     Attributes:
         tokens: what stands at each position, int32 `[n_lanes, capacity]`.
         lengths: how many positions of each lane are filled, int32 `[n_lanes]`.
+        shifts: of steered lanes what is added before each layer and before the last norm, float32
+            `[n_lanes, L + 1, D]`; `[n_lanes, 0, 0]` as long as no lane is steered.
+        steered: which lanes are, bool `[n_lanes]`.
     """
 
     def __init__(self, n_lanes: int, capacity: int) -> None:
@@ -39,6 +42,16 @@ class Cache:
         self.capacity = capacity
         self.tokens = np.zeros((n_lanes, capacity), dtype=np.int32)
         self.lengths = np.zeros(n_lanes, dtype=np.int32)
+        self.shifts = np.zeros((n_lanes, 0, 0), dtype=np.float32)
+        self.steered = np.zeros(n_lanes, dtype=np.bool_)
+
+    def steer(self, lane: int, shifts: Floats | None) -> None:
+        """Shift what comes into a lane from now on by `[L + 1, D]`, or no longer; before its position 0 only."""
+        self.steered[lane] = shifts is not None
+        if shifts is not None:
+            if not self.shifts.size:
+                self.shifts = np.zeros((self.n_lanes, *shifts.shape), dtype=np.float32)
+            self.shifts[lane] = shifts
 
     @property
     def n_bytes(self) -> int:

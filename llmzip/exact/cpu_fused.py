@@ -76,7 +76,7 @@ class FusedModel(HoldsAddresses):
         self._selection = chosen and Rules(chosen.cutoff, chosen.protect_first, chosen.mask_self)
 
     def __call__(
-        self, cache: Any, segments: Segments, tokens: NDArray[np.int32], positions: NDArray[np.int32]
+        self, cache: Any, segments: Segments, tokens: NDArray[np.int32], positions: NDArray[np.int32], prefix: Floats
     ) -> Floats:
         """Rows `[R, D]` after the last norm, by the addresses that the cache has of itself."""
         y: Floats = run_model(
@@ -86,12 +86,15 @@ class FusedModel(HoldsAddresses):
             self._weights,
             cache.addresses,
             cache.tokens,
+            cache.shifts,
+            cache.steered,
             self._normal,
             self._cos,
             self._sin,
             segments,
             tokens,
             positions,
+            prefix,
         )
         return y
 

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from llmzip.exact.cpu_attention import attention, write_keys, write_values
 from llmzip.exact.cpu_products import compiled, linear
 from llmzip.exact.cpu_rows import activate_rows, embed, embed_runs, find_runs, norm, norm_rows, quantise_rows, rotate
+from llmzip.exact.cpu_rows import shift as add_shift
 from llmzip.exact.cpu_selection import selective_attention
 from llmzip.exact.matrix import ONE_LIMB
 from llmzip.exact.products import COLUMNS
@@ -79,18 +80,22 @@ def _pointer(_typing_context: Any, address: Any) -> Any:
 
 @compiled
 def run_model(  # type: ignore[no-untyped-def]
-    shape, rules, ends, weights, caches, lane_tokens, normal, cos, sin, segments, tokens, positions
-):
+    shape, rules, ends, weights, caches, lane_tokens, shifts, steered, normal, cos, sin, segments, tokens, positions,
+    prefix,
+):  # fmt: skip
     """Rows `[R, D]` after the last norm; a row of `weights` and of `caches` for each layer.
 
-    lane_tokens: those of a cache, int32 `[lanes, S]`; segments int32 `[n, 4]`; tokens and positions int32 `[R]`.
+    Those of a cache: lane_tokens int32 `[lanes, S]`, shifts float32 `[lanes, L + 1, D]`, steered bool `[lanes]`.
+    segments int32 `[n, 4]`; tokens and positions int32 `[R]`; prefix float32 `[P, D]`.
     """
-    x = _embed(shape, ends, lane_tokens, segments, tokens, positions)
-    for layer in range(weights.shape[0]):
+    x = _embed(shape, ends, lane_tokens, segments, tokens, positions, prefix)
+    n_lanes, n_layers = lane_tokens.shape[0], weights.shape[0]
+    for layer in range(n_layers):
         w = weights[layer]
-        n_lanes = lane_tokens.shape[0]
+        add_shift(shifts, steered, layer, segments, x)
         between = _attention_block(shape, rules, w, caches[layer], n_lanes, cos, sin, segments, positions, x)
         x = _mlp_block(shape, w, normal, x if shape.parallel else between, between)
+    add_shift(shifts, steered, n_layers, segments, x)
     y = np.empty_like(x)
     weight = _floats(ends[_FINAL_NORM], shape.width)
     bias = _floats(ends[_FINAL_NORM + 1], shape.width if shape.layer_norm else 0)
@@ -99,20 +104,20 @@ def run_model(  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _embed(shape, ends, lane_tokens, segments, tokens, positions):  # type: ignore[no-untyped-def]
+def _embed(shape, ends, lane_tokens, segments, tokens, positions, prefix):  # type: ignore[no-untyped-def]
     """The residual stream before the first layer."""
     n_rows, width, n_tokens = tokens.shape[0], shape.width, ends[_EMBED + _N_ROWS]
     q = carray(_pointer(ends[_EMBED]), (n_tokens, width), np.int8)
     scale = _floats(ends[_EMBED + _SCALE], n_tokens)
     learned = carray(_pointer(ends[_LEARNED]), (ends[_LEARNED + 1], width), np.float32)
     x = np.empty((n_rows, width), np.float32)
-    embed(tokens, positions, q, scale, shape.embedding_scale, learned, x)
+    embed(tokens, positions, q, scale, shape.embedding_scale, prefix, learned, x)
     n_tables, table_rows = ends[_N_TABLES], ends[_TABLES + _N_ROWS]
     if n_tables:
         table_q = carray(_pointer(ends[_TABLES]), (n_tables, table_rows, width // n_tables), np.int8)
         table_scale = carray(_pointer(ends[_TABLES + _SCALE]), (n_tables, table_rows), np.float32)
         runs = np.empty((n_rows, n_tables + 1), np.int64)
-        find_runs(lane_tokens, segments, tokens, shape.bos_id, runs)
+        find_runs(lane_tokens, segments, tokens, n_tokens, shape.bos_id, runs)
         embed_runs(x, table_q, table_scale, runs, ends[_HASH_SHIFT], x)
     return x
 

@@ -54,26 +54,47 @@ def quantise_rows(x, limit, q, scale):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def embed(tokens, positions, q, scale, factor, learned, y):  # type: ignore[no-untyped-def]
-    """Embeddings of tokens, int8 `[V, D]` with scales, times `factor`, plus learned positions `[S, D]` unless empty."""
+def embed(tokens, positions, q, scale, factor, prefix, learned, y):  # type: ignore[no-untyped-def]
+    """Embeddings of tokens, int8 `[V, D]` with scales, times `factor`, plus learned positions `[S, D]` unless empty.
+
+    Ids from V on are rows of `prefix`.
+    """
     for i in range(tokens.shape[0]):
         token = tokens[i]
-        for j in range(y.shape[1]):
-            y[i, j] = (np.float32(q[token, j]) * scale[token]) * factor
+        if token < q.shape[0]:
+            for j in range(y.shape[1]):
+                y[i, j] = (np.float32(q[token, j]) * scale[token]) * factor
+        else:
+            for j in range(y.shape[1]):
+                y[i, j] = prefix[token - q.shape[0], j]
         if learned.shape[0]:
             for j in range(y.shape[1]):
                 y[i, j] += learned[positions[i], j]
 
 
 @compiled
-def find_runs(lane_tokens, segments, tokens, bos_id, runs):  # type: ignore[no-untyped-def]
-    """Keep tokens int32 `[R]` at their lanes' positions; the runs that end in them, `[R, n]`, the last token first."""
+def find_runs(lane_tokens, segments, tokens, n_tokens, bos_id, runs):  # type: ignore[no-untyped-def]
+    """Keep tokens int32 `[R]` at their lanes' positions; the runs that end in them, `[R, n]`, the last token first.
+
+    Ids from `n_tokens` on, those of a prefix, count as BOS.
+    """
     for lane, row, n_rows, position in segments:
         for i in range(n_rows):
-            lane_tokens[lane, position + i] = tokens[row + i]
+            token = tokens[row + i]
+            lane_tokens[lane, position + i] = token if token < n_tokens else bos_id
             for back in range(runs.shape[1]):
                 place = position + i - back
                 runs[row + i, back] = lane_tokens[lane, place] if place >= 0 else bos_id
+
+
+@compiled
+def shift(shifts, steered, layer, segments, x):  # type: ignore[no-untyped-def]
+    """Add to rows of steered lanes what they are shifted by before a layer, of `shifts` float32 `[lanes, L + 1, D]`."""
+    for lane, row, n_rows, _ in segments:
+        if steered[lane]:
+            for i in range(row, row + n_rows):
+                for j in range(x.shape[1]):
+                    x[i, j] += shifts[lane, layer, j]
 
 
 @compiled

@@ -5,7 +5,8 @@ Notable:
 - pre-norms, optional norms after attention and MLP (Gemma), or one parallel block (GPT-NeoX)
 - grouped heads, norms of queries and keys, rotation of a part of a head, local layers
 - selective attention with a pruned cache, embeddings of runs of tokens
-- a row's result depends on the tokens of its own lane up to its own position, and on nothing else
+- steered lanes: a prefix of rows that are no tokens, and shifts of the residual stream
+- a row's result depends on the tokens of its own lane up to its own position, on what steers it, and on nothing else
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Transformer:
             if spec.rotary_width
         }
         rotation = self._rotations.get(False)
+        self._no_prefix = np.zeros((0, spec.width), dtype=np.float32)
         self.fused = backend.fuse(spec, self._matrices, self._vectors, rotation, self._embedding, self._ngrams)
 
     def new_cache(self, n_lanes: int, capacity: int) -> Cache:
@@ -78,12 +80,13 @@ class Transformer:
             raise ModelInvalidError(f"window: expected at most {limit} tokens for this model, found {capacity}")
         return self.backend.new_cache(self.spec, n_lanes, capacity)
 
-    def hidden(self, cache: Cache, segments: Sequence[Segment]) -> Floats:
+    def hidden(self, cache: Cache, segments: Sequence[Segment], prefix: Floats | None = None) -> Floats:
         """Run the tokens of all segments through the layers, extending their lanes' caches.
 
         Args:
             cache: from `new_cache`; each lane already holds the positions before its segment.
             segments: at most one a lane, at least one token each.
+            prefix: float32 `[P, D]`, the rows that ids from V on stand for; None for none.
 
         Returns:
             float32 `[R, D]` after the final norm, rows in the order of the segments.
@@ -92,7 +95,7 @@ class Transformer:
             ValueError: a token beyond the vocabulary; a segment beyond its lane's capacity; or one of a selective
                 model that neither begins its lane nor continues it, for what it has forgotten cannot be taken back.
         """
-        return self._run(cache, *_lay_out(segments))
+        return self._run(cache, *_lay_out(segments), self._no_prefix if prefix is None else prefix)
 
     def step(
         self, cache: Cache, lanes: NDArray[np.int32], positions: NDArray[np.int32], tokens: NDArray[np.int32]
@@ -100,9 +103,16 @@ class Transformer:
         """`hidden` of one token a lane; all int32 `[R]`."""
         index = np.empty((len(lanes), 4), dtype=np.int32)
         index[:, 0], index[:, 1], index[:, 2], index[:, 3] = lanes, np.arange(len(lanes)), 1, positions
-        return self._run(cache, index, tokens, positions)
+        return self._run(cache, index, tokens, positions, self._no_prefix)
 
-    def _run(self, cache: Cache, index: Segments, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
+    def _run(
+        self,
+        cache: Cache,
+        index: Segments,
+        tokens: NDArray[np.int32],
+        positions: NDArray[np.int32],
+        prefix: Floats,
+    ) -> Floats:
         lanes, starts = index[:, 0], index[:, 3]
         if self.spec.selection and ((starts != 0) & (starts != cache.lengths[lanes])).any():
             raise ValueError(f"lanes {lanes}: expected positions 0 or {cache.lengths[lanes]}, found {starts}")
@@ -110,20 +120,20 @@ class Transformer:
         if (ends > cache.capacity).any():
             raise ValueError(f"lanes {lanes}: expected at most {cache.capacity} positions, found {ends}")
         # One comparison for both ends: below 0 is above all others without a sign.
-        if (tokens.view(np.uint32) >= self.spec.vocab_size).any():
-            raise ValueError(
-                f"tokens: expected 0 to {self.spec.vocab_size - 1}, found {tokens.min()} to {tokens.max()}"
-            )
+        n_ids = self.spec.vocab_size + len(prefix)
+        if (tokens.view(np.uint32) >= n_ids).any():
+            raise ValueError(f"tokens: expected 0 to {n_ids - 1}, found {tokens.min()} to {tokens.max()}")
         cache.lengths[lanes] = ends
         if self.fused:
-            return self.fused(cache, index, tokens, positions)
-        x = self._embed(tokens, positions)
+            return self.fused(cache, index, tokens, positions, prefix)
+        row_lanes = np.repeat(lanes, index[:, 2])
+        x = self._embed(tokens, positions, prefix)
         if self.spec.ngrams:
-            runs = self._runs(cache, np.repeat(lanes, index[:, 2]), tokens, positions)
+            runs = self._runs(cache, row_lanes, tokens, positions)
             x = self.backend.embed_runs(x, self._ngrams, runs)
         for layer in range(self.spec.n_layers):
-            x = self._block(cache, layer, index, positions, x)
-        return self._norm(x, "final_norm")
+            x = self._block(cache, layer, index, positions, _shifted(cache, layer, row_lanes, x))
+        return self._norm(_shifted(cache, self.spec.n_layers, row_lanes, x), "final_norm")
 
     def predict(self, hidden: Floats, bucket_size: int) -> tuple[NDArray[np.int32], Floats]:
         """Of rows of `hidden`, the weights of all tokens, int32 `[R, V]`, and frequencies of buckets `[R, n]`."""
@@ -133,12 +143,15 @@ class Transformer:
         """Logits of rows of `hidden`, float32 `[R, V]`."""
         return self.backend.linear(self.backend.quantise_rows(hidden, self._head.limit), self._head)
 
-    def _embed(self, tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Floats:
-        """Source: ARITHMETIC.md, section 6.1."""
+    def _embed(self, tokens: NDArray[np.int32], positions: NDArray[np.int32], prefix: Floats) -> Floats:
+        """Source: ARITHMETIC.md, sections 6.1 and 6.4."""
         matrix = self._embedding
-        x: Floats = matrix.q[tokens].astype(np.float32) * matrix.scale[tokens][:, None]
+        given = tokens >= self.spec.vocab_size
+        known = np.where(given, 0, tokens)
+        x: Floats = matrix.q[known].astype(np.float32) * matrix.scale[known][:, None]
         if self.spec.embedding_scale != 1.0:
             x = x * np.float32(self.spec.embedding_scale)
+        x[given] = prefix[tokens[given] - self.spec.vocab_size]
         if self.spec.learned_positions:
             x = x + self._vectors["positions"][positions]
         return x
@@ -146,8 +159,8 @@ class Transformer:
     def _runs(
         self, cache: Cache, lanes: NDArray[np.int32], tokens: NDArray[np.int32], positions: NDArray[np.int32]
     ) -> NDArray[np.int64]:
-        """The runs of tokens that end in `tokens`, the last token first; BOS stands before a window."""
-        cache.tokens[lanes, positions] = tokens
+        """The runs of tokens that end in `tokens`, the last one first; BOS stands before a window and for a prefix."""
+        cache.tokens[lanes, positions] = np.where(tokens < self.spec.vocab_size, tokens, self.spec.bos_id)
         back = positions[:, None] - self._reach
         runs: NDArray[np.int64] = cache.tokens[lanes[:, None], np.maximum(back, 0)].astype(np.int64)
         runs[back < 0] = self.spec.bos_id
@@ -215,6 +228,16 @@ class Transformer:
     def _head_norm(self, x: Floats, name: str) -> Floats:
         heads = x.reshape(-1, self.spec.head_width)
         return self.backend.norm(heads, self._vectors[name], None, self.spec.norm_eps).reshape(x.shape)
+
+
+def _shifted(cache: Cache, layer: int, lanes: NDArray[np.int32], x: Floats) -> Floats:
+    """Rows with what their lanes are shifted by before a layer. Source: ARITHMETIC.md, section 6.4."""
+    steered = cache.steered[lanes]
+    if not steered.any():
+        return x
+    shifted = x.copy()
+    shifted[steered] += cache.shifts[lanes[steered], layer]
+    return shifted
 
 
 def _lay_out(segments: Sequence[Segment]) -> tuple[Segments, NDArray[np.int32], NDArray[np.int32]]:

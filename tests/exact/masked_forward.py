@@ -29,30 +29,49 @@ class Forgetting(NamedTuple):
 
 
 def masked_hidden(
-    spec: ModelSpec, parameters: Parameters, tokens: NDArray[np.int32]
+    spec: ModelSpec,
+    parameters: Parameters,
+    tokens: NDArray[np.int32],
+    prefix: Floats | None = None,
+    shifts: Floats | None = None,
 ) -> tuple[Floats, list[Forgetting]]:
-    """Rows `[T, D]` after the final norm, and what each layer forgot."""
-    x = embed(spec, parameters, tokens)
+    """Rows `[T, D]` after the final norm, and what each layer forgot; a prefix stands behind the first token."""
+    x = embed(spec, parameters, tokens) if prefix is None else _embed_with(spec, parameters, tokens, prefix)
     layers = []
     for layer in range(spec.n_layers):
         at = f"layers.{layer}."
+        x = x if shifts is None else x + shifts[layer]
         attended, forgetting = _attend(spec, parameters, layer, _norm(spec, parameters, at + "attention_norm", x))
         x = x + _linear(parameters, at + "o", attended)
         x = x + _mlp(spec, parameters, at, _norm(spec, parameters, at + "mlp_norm", x))
         layers.append(forgetting)
+    x = x if shifts is None else x + shifts[-1]
     return _norm(spec, parameters, "final_norm", x), layers
+
+
+def _embed_with(spec: ModelSpec, parameters: Parameters, tokens: NDArray[np.int32], prefix: Floats) -> Floats:
+    """Rows of a window with the prefix behind its first token; for runs of tokens it is BOS."""
+    bos = np.full(len(prefix), spec.bos_id, np.int32)
+    with_prefix = np.concatenate([tokens[:1], bos, tokens[1:]])
+    x = _look_up(parameters, "embed", with_prefix.tolist())
+    x[1 : 1 + len(prefix)] = prefix
+    return x + _runs(spec, parameters, with_prefix) if spec.ngrams else x
 
 
 def embed(spec: ModelSpec, parameters: Parameters, tokens: NDArray[np.int32]) -> Floats:
     """Rows `[T, D]` at the entry of the first layer."""
     x = _look_up(parameters, "embed", tokens.tolist())
-    if not spec.ngrams:
-        return x
+    return x + _runs(spec, parameters, tokens) if spec.ngrams else x
+
+
+def _runs(spec: ModelSpec, parameters: Parameters, tokens: NDArray[np.int32]) -> Floats:
+    assert spec.ngrams is not None
     parts = []
     for n in range(2, spec.ngrams.tables + 2):
         rows = [run_row(run_at(spec, tokens, p, n), spec.ngrams.rows) for p in range(len(tokens))]
         parts.append(_look_up(parameters, f"ngram{n}", rows))
-    return x + np.concatenate(parts, axis=1)
+    y: Floats = np.concatenate(parts, axis=1)
+    return y
 
 
 def run_at(spec: ModelSpec, tokens: NDArray[np.int32], position: int, n: int) -> list[int]:
