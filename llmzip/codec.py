@@ -1,7 +1,8 @@
 """The chunk codec: a model's predictions, window by window, and the range coder.
 
 A chunk's tokens are covered by windows. The first begins with BOS and codes `window` tokens; each
-further one begins with BOS and the last `overlap` tokens, and codes `window - overlap`. The encoder
+further one begins with BOS and the last `overlap` tokens, and codes `window - overlap`. What a
+conditioner puts behind BOS takes its places from the window. The encoder
 knows all tokens and evaluates windows whole, in any order, on any thread; the decoder (`llmzip.lanes`) steps
 through many chunks at once, one lane each. Both get the same integers from the engine, whatever the batch.
 """
@@ -21,6 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmzip.conditioning.conditioner import NONE, Steering, Steerings
+from llmzip.conditioning.conditioner_set import Choice
+from llmzip.conditioning.conditioning import Conditioning
 from llmzip.entropy import TokenEncoder, bucket_size
 from llmzip.errors import ConfigError
 from llmzip.exact.backend import Cache, Floats, load_backend
@@ -50,8 +54,15 @@ class Window(NamedTuple):
     stop: int
 
 
-# A window of a chunk of tokens, and the frequencies of buckets and members for what it codes, part by part.
-Work = tuple[Tokens, Window]
+class Work(NamedTuple):
+    """A window of a chunk of tokens, and what steers it."""
+
+    tokens: Tokens
+    window: Window
+    steering: Steering
+
+
+# The frequencies of buckets and members for what a window codes, part by part.
 Coded = list[tuple[Floats, Floats]]
 Apply = Callable[[Callable[[Work], Coded], Iterable[Work]], Iterator[Coded]]
 
@@ -72,6 +83,17 @@ class Windowing:
             coded = stop
             start = stop - self.overlap
 
+    def beside(self, n_positions: int) -> Windowing:
+        """The windows that are left beside a conditioner of so many positions.
+
+        Raises:
+            ConfigError: there is no room for text.
+        """
+        if self.window - n_positions <= self.overlap:
+            message = f"window: expected more than {self.overlap + n_positions} tokens for overlap and conditioner"
+            raise ConfigError(f"{message}, found {self.window}")
+        return Windowing(self.window - n_positions, self.overlap)
+
     @property
     def _step(self) -> int:
         return self.window - self.overlap
@@ -87,13 +109,37 @@ class Codec:
         self.transformer = Transformer(artefact.spec, artefact.parameters, self.backend)
         self.bucket_size = bucket_size(artefact.spec.vocab_size)
         self._caches = threading.local()
+        self.conditioning = Conditioning()
+        self.steerings = self._steerings()
 
     def with_windowing(self, windowing: Windowing) -> Codec:
-        """The same model with other windows; it is not loaded again."""
+        """The same model with other windows and without conditioners; it is not loaded again."""
+        return self._changed(windowing, Conditioning())
+
+    def with_conditioning(self, conditioning: Conditioning) -> Codec:
+        """The same model and windows under conditioners.
+
+        Raises:
+            ConfigError: one of them leaves no room in the windows.
+        """
+        return self._changed(self.windowing, conditioning)
+
+    def _changed(self, windowing: Windowing, conditioning: Conditioning) -> Codec:
         codec = copy.copy(self)
+        codec.__dict__.pop("_canary", None)
         codec.windowing = self._checked(windowing)
         codec._caches = threading.local()
+        codec.conditioning = conditioning
+        codec.steerings = codec._steerings()
         return codec
+
+    def _steerings(self) -> Steerings:
+        """What each choice of a chunk comes to, none at all first."""
+        spec = self.artefact.spec
+        conditioners = [NONE, *self.conditioning.set.conditioners()]
+        for conditioner in conditioners:
+            self.windowing.beside(conditioner.n_positions)
+        return Steerings(conditioners, spec.vocab_size, spec.width)
 
     @staticmethod
     def _checked(windowing: Windowing) -> Windowing:
@@ -125,51 +171,90 @@ class Codec:
         spec = self.artefact.spec
         tokens = (np.arange(CANARY_TOKENS, dtype=np.int64) * 7919 % spec.vocab_size).astype(np.int32)
         tokens[0] = spec.bos_id
-        cache = self.transformer.new_cache(1, CANARY_TOKENS)
+        cache = self.transformer.new_cache(1, self.windowing.window)
         weights, _ = self.predict(self.transformer.hidden(cache, [Segment(0, 0, tokens)]))
-        return hashlib.sha256(weights.astype("<i4").tobytes()).digest()[:CANARY_SIZE]
+        digest = hashlib.sha256(weights.astype("<i4").tobytes())
+        for steering in self._all_steerings():
+            cache.steer(0, steering.shifts)
+            ids = np.concatenate([tokens[:1], steering.ids])
+            weights, _ = self.predict(self.transformer.hidden(cache, [Segment(0, 0, ids)], self.steerings.table)[-1:])
+            digest.update(weights.astype("<i4").tobytes())
+        return digest.digest()[:CANARY_SIZE]
 
     def encode(self, chunks: Iterable[Tokens], apply: Apply) -> Iterator[bytes]:
-        """The payloads of chunks of tokens, in order; `apply` is `map`, or that of a pool of threads, over windows."""
-        begun: deque[tuple[Tokens, list[Window]]] = deque()
+        """The payloads of chunks of tokens, in order; `apply` is `map`, or that of a pool of threads, over windows.
+
+        Of a chunk for which the conditioning has several candidates, the smallest payload.
+        """
+        begun: deque[list[tuple[Tokens, Choice, list[Work]]]] = deque()
 
         def works() -> Iterator[Work]:
             for tokens in chunks:
-                windows = list(self.windowing.cover(len(tokens)))
-                begun.append((tokens, windows))
-                yield from ((tokens, window) for window in windows)
+                choices = self.conditioning.candidates(tokens, self.artefact.parameters.matrices["embed"])
+                begun.append([(tokens, choice, self._works(tokens, choice)) for choice in choices])
+                yield from itertools.chain.from_iterable(works for *_, works in begun[-1])
 
         results = apply(lambda work: list(self._code_window(*work)), works())
         for first in results:
-            tokens, windows = begun.popleft()
-            parts = itertools.chain([first], itertools.islice(results, len(windows) - 1))
-            yield self._encode_chunk(tokens, itertools.chain.from_iterable(parts))
+            rest = itertools.chain([first], results)
+            payloads = [
+                self._encode_chunk(tokens, choice, itertools.islice(rest, len(works)))
+                for tokens, choice, works in begun.popleft()
+            ]
+            yield min(payloads, key=len)
 
-    def _encode_chunk(self, tokens: Tokens, parts: Iterable[tuple[Floats, Floats]]) -> bytes:
-        """The payload of a chunk, given the frequencies of all its tokens, part by part."""
+    def steering(self, choice: Choice) -> Steering:
+        """What a choice of a chunk comes to."""
+        if not choice.weights:
+            return self.steerings[choice.number]
+        basis = self.conditioning.set.basis
+        assert basis is not None
+        return Steering(self.steerings[0].ids, basis.vectors.conditioner(np.array(choice.weights)).shifts)
+
+    def _all_steerings(self) -> Iterator[Steering]:
+        """Those of all choices but none; of a chunk's own, one."""
+        yield from self.steerings.all[1:]
+        basis = self.conditioning.set.basis
+        if basis is not None and basis.own:
+            yield self.steering(Choice(self.conditioning.set.n_choices - 1, (1,) * basis.n_directions))
+
+    def _works(self, tokens: Tokens, choice: Choice) -> list[Work]:
+        """The windows of a chunk under one of its choices."""
+        steering = self.steering(choice)
+        windows = self.windowing.beside(len(steering.ids)).cover(len(tokens))
+        return [Work(tokens, window, steering) for window in windows]
+
+    def _encode_chunk(self, tokens: Tokens, choice: Choice, windows: Iterable[Coded]) -> bytes:
+        """The payload of a chunk, given its conditioner and the frequencies of all its tokens, window by window."""
         encoder = TokenEncoder(self.bucket_size)
+        self.conditioning.set.write_choice(encoder, choice)
         coded = 0
-        for buckets, members in parts:
+        for buckets, members in itertools.chain.from_iterable(windows):
             encoder.encode(tokens[coded : coded + len(buckets)], buckets, members)
             coded += len(buckets)
         return encoder.finish()
 
-    def _code_window(self, tokens: Tokens, window: Window) -> Iterator[tuple[Floats, Floats]]:
+    def _code_window(self, tokens: Tokens, window: Window, steering: Steering) -> Iterator[tuple[Floats, Floats]]:
         """Frequencies of the buckets and members for the coded tokens of one window."""
-        bos = np.array([self.artefact.spec.bos_id], dtype=np.int32)
-        inputs = np.concatenate([bos, tokens[window.start : window.stop - 1]])
-        n_context = window.coded - window.start
+        inputs = np.concatenate([self.beginning(steering), tokens[window.start : window.stop - 1]])
+        n_before = len(steering.ids)
+        n_context = n_before + window.coded - window.start
         cache = self._own_cache()
+        cache.steer(0, steering.shifts)
         for first in range(0, len(inputs), BLOCK_ROWS):
             block = inputs[first : first + BLOCK_ROWS]
-            hidden = self.transformer.hidden(cache, [Segment(0, first, block)])
+            hidden = self.transformer.hidden(cache, [Segment(0, first, block)], self.steerings.table)
             hidden = hidden[max(0, n_context - first) :]
-            target = window.start + max(first, n_context)
+            target = window.start + max(first, n_context) - n_before
             for part in self.output_parts(hidden):
                 weights, buckets = self.predict(part)
                 own = tokens[target : target + len(part)] // self.bucket_size
                 target += len(part)
                 yield buckets, self.backend.member_frequencies(weights, own.astype(np.int32), self.bucket_size)
+
+    def beginning(self, steering: Steering) -> Tokens:
+        """What every window begins with: BOS, and what a conditioner puts behind it."""
+        return np.concatenate([np.array([self.artefact.spec.bos_id], dtype=np.int32), steering.ids])
 
     def output_parts(self, hidden: Floats) -> Iterator[Floats]:
         """Rows of `hidden` in parts whose logits lie in memory together."""

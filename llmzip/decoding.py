@@ -102,7 +102,7 @@ def decode_each(
         for header, place, payload in chunks:
             record = place.record
             if record.method is Method.MODEL:
-                result = decoders.submit(header, payload, record.raw_length)
+                result = _submitted(decoders, header, payload, record.raw_length)
             else:
                 result = _decoded(record, payload)
             pending.append((place, payload, result))
@@ -115,6 +115,16 @@ def decode_each(
                 yield _checked(*pending.popleft())
         while pending:
             yield _checked(*pending.popleft())
+
+
+def _submitted(decoders: ModelDecoders, header: Header, payload: bytes, raw_length: int) -> Future[bytes]:
+    """What decodes a model's chunk; what is wrong with its header is wrong with the chunk."""
+    try:
+        return decoders.submit(header, payload, raw_length)
+    except FormatError as error:
+        result: Future[bytes] = Future()
+        result.set_exception(error)
+        return result
 
 
 def _decoded(record: ChunkRecord, payload: bytes) -> Future[bytes]:

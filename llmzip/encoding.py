@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from llmzip.chunking import split
 from llmzip.defaults import LARGE_INPUT, default_chunk_size
-from llmzip.format import FrameWriter, Header, Sections
-from llmzip.format.limits import ARTEFACT_ID_SIZE
+from llmzip.format import FrameWriter, Sections
 from llmzip.journal import Journal
-from llmzip.loading import load_codec, start_workers
+from llmzip.loading import header_of, load_codec, start_workers
 from llmzip.options import CompressOptions
 from llmzip.resources import share_out
 
@@ -59,13 +58,7 @@ class StreamCompressor:
     ) -> None:
         self._options = options
         self._codec = load_codec(options)
-        header = Header(
-            window=self._codec.windowing.window,
-            overlap=self._codec.windowing.overlap,
-            artefact_id=bytes.fromhex(self._codec.artefact.id)[:ARTEFACT_ID_SIZE],
-            canary=self._codec.canary(),
-        )
-        self._writer = FrameWriter(target, header, sections or Sections())
+        self._writer = FrameWriter(target, header_of(self._codec), sections or Sections())
         self._chunk_size = options.chunk_size
         self._progress = progress or (lambda _raw, _archive: None)
         self._n_threads = share_out(self._codec, options, encode=True, large=False).n_threads

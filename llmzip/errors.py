@@ -12,7 +12,9 @@ LlmzipError                     1   anything llmzip raises on purpose
 ├── ModelError                 20
 │   ├── ModelNotFoundError     21   no such model on this machine
 │   ├── ModelMismatchError     22   the archive needs another model, or the canary differs
-│   └── ModelInvalidError      23   artefact damaged, or widths out of bounds
+│   ├── ModelInvalidError      23   artefact damaged, or widths out of bounds
+│   ├── ConditionerMissingError 24  no such conditioner on this machine
+│   └── ConditionerInvalidError 25  a conditioner file is damaged, or belongs to another model
 ├── ExactnessError             30   a backend differs from the reference, or a round trip failed
 ├── BackendError               40   asked for a backend that cannot run here
 ├── WorkerError                41   a worker process ended before its work
@@ -41,6 +43,8 @@ from typing import ClassVar
 __all__ = [
     "BackendError",
     "ChecksumError",
+    "ConditionerInvalidError",
+    "ConditionerMissingError",
     "ConfigError",
     "DiskFullError",
     "DivergedError",
@@ -188,6 +192,18 @@ class ModelInvalidError(ModelError):
     """An artefact that is damaged, or whose numbers are out of bounds."""
 
     exit_code: ClassVar[int] = 23
+
+
+class ConditionerMissingError(ModelError):
+    """No such conditioner on this machine."""
+
+    exit_code: ClassVar[int] = 24
+
+
+class ConditionerInvalidError(ModelError):
+    """A conditioner file is damaged, or belongs to another model."""
+
+    exit_code: ClassVar[int] = 25
 
 
 class ExactnessError(LlmzipError):

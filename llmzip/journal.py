@@ -95,7 +95,8 @@ class Journal:
 def _name_of(codec: Codec) -> bytes:
     """What decides a payload beside its chunk."""
     windowing, identity = codec.windowing, bytes.fromhex(codec.artefact.id)
-    return identity + Header(windowing.window, windowing.overlap, identity[:ARTEFACT_ID_SIZE], codec.canary()).pack()
+    header = Header(windowing.window, windowing.overlap, identity[:ARTEFACT_ID_SIZE], codec.canary())
+    return identity + header.pack() + codec.conditioning.id + str(codec.conditioning.policy).encode() + b"\n"
 
 
 def _digest(raw: bytes) -> bytes:

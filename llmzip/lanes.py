@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.codec import BLOCK_ROWS, Codec
+from llmzip.conditioning.conditioner import Steering
 from llmzip.entropy import TokenDecoder
 from llmzip.errors import FormatError
 from llmzip.exact.backend import Floats
@@ -45,18 +46,26 @@ class Lanes:
         self._n_inputs = np.zeros(n_lanes, dtype=np.int32)
         self._inputs = np.zeros(n_lanes, dtype=np.int32)
         self._left = np.zeros(n_lanes, dtype=np.int64)
+        self._steerings = [codec.steerings[0]] * n_lanes
 
     def begin(self, lane: int, payload: bytes, raw_length: int) -> None:
         """Put a chunk into a lane; raises `FormatError` for a payload that cannot be one."""
-        self._decoders[lane] = TokenDecoder(payload)
+        decoder = TokenDecoder(payload)
+        self._steer(lane, self._codec.steering(self._codec.conditioning.set.read_choice(decoder)))
+        self._decoders[lane] = decoder
         self._errors.pop(lane, None)
         self._n_tokens[lane] = self._n_inputs[lane] = 0
         self._left[lane] = raw_length
 
+    def _steer(self, lane: int, steering: Steering) -> None:
+        self._steerings[lane] = steering
+        self._cache.steer(lane, steering.shifts)
+
     def step(self, lanes: Indices) -> None:
         """Decode one token of each of `lanes`."""
         self._open_windows(lanes)
-        hidden = self._codec.transformer.step(self._cache, lanes, self._n_inputs[lanes], self._inputs[lanes])
+        inputs, table = self._inputs[lanes], self._codec.steerings.table
+        hidden = self._codec.transformer.step(self._cache, lanes, self._n_inputs[lanes], inputs, table)
         self._n_inputs[lanes] += 1
         first = 0
         for part in self._codec.output_parts(hidden):
@@ -81,13 +90,14 @@ class Lanes:
         for lane in lanes[(n_inputs == 0) | (n_inputs == windowing.window)].tolist():
             n_tokens = self._n_tokens[lane]
             overlap = self._tokens[lane, n_tokens - min(windowing.overlap, n_tokens) : n_tokens]
-            seen = np.concatenate([np.array([self._codec.artefact.spec.bos_id], dtype=np.int32), overlap])
+            seen = np.concatenate([self._codec.beginning(self._steerings[lane]), overlap])
             self._prefill(lane, seen[:-1])
-            self._n_inputs[lane], self._inputs[lane] = len(overlap), seen[-1]
+            self._n_inputs[lane], self._inputs[lane] = len(seen) - 1, seen[-1]
 
     def _prefill(self, lane: int, tokens: Indices) -> None:
+        transformer, table = self._codec.transformer, self._codec.steerings.table
         for first in range(0, len(tokens), BLOCK_ROWS):
-            self._codec.transformer.hidden(self._cache, [Segment(lane, first, tokens[first : first + BLOCK_ROWS])])
+            transformer.hidden(self._cache, [Segment(lane, first, tokens[first : first + BLOCK_ROWS])], table)
 
     def _choose(self, lanes: Indices, weights: NDArray[np.int32], frequencies: Floats) -> Indices:
         """The tokens that the payloads say, given the model's weights `[R, V]` and the frequencies of buckets."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmzip.defaults import default_overlap, default_window
-from llmzip.errors import ConfigError, FormatError, ModelMismatchError
+from llmzip.errors import ConfigError, FormatError, ModelMismatchError, ModelNotFoundError
 from llmzip.format import Header
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.options import CompressOptions, DecompressOptions
@@ -15,8 +15,10 @@ from llmzip.resources import Share, check_chunk, check_model
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec, Windowing
+    from llmzip.conditioning.conditioner_file import ConditionerFile
     from llmzip.exact.spec import ModelSpec
     from llmzip.format import ChunkPlace
+    from llmzip.models.store import StoredModel
     from llmzip.worker_pool import WorkerPool
 
 
@@ -30,24 +32,39 @@ def check_place(header: Header, place: ChunkPlace, options: DecompressOptions) -
     check_chunk(place, options, with_model=with_model)
 
 
+def header_of(codec: Codec) -> Header:
+    """What a frame's header says of the codec."""
+    from llmzip.conditioning.conditioning import Place
+
+    conditioning = codec.conditioning
+    codebook = conditioning.place is Place.CODEBOOK
+    return Header(
+        window=codec.windowing.window,
+        overlap=codec.windowing.overlap,
+        artefact_id=(conditioning.id if codebook else bytes.fromhex(codec.artefact.id))[:ARTEFACT_ID_SIZE],
+        canary=codec.canary(),
+        codebook=codebook,
+        conditioner=conditioning.section,
+    )
+
+
 def codec_of(header: Header, options: DecompressOptions) -> Codec:
     """The codec that a header asks for, its canary checked.
 
     Raises:
         ModelNotFoundError: there is no such model.
+        ConditionerMissingError: there are no such conditioners.
         ModelMismatchError: another model was asked for, or it computes something else here.
-        FormatError: windows that the model does not allow.
+        FormatError: windows or conditioners that the model does not allow.
     """
-    from llmzip.models.store import find_by_id, find_model
-
-    model = find_model(options.model) if options.model else find_by_id(header.artefact_id)
-    if bytes.fromhex(model.id)[:ARTEFACT_ID_SIZE] != header.artefact_id:
-        raise ModelMismatchError(
-            f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
-        )
+    model, codebook = _model_of(header, options)
     check_model(model.size_bytes, options)
     try:
         codec = _load_codec(model.path, header.window, header.overlap)
+        if header.conditioner or codebook:
+            from llmzip.conditioners import conditioned_by
+
+            codec = conditioned_by(codec, header, codebook, options)
     except ConfigError as error:
         raise FormatError(f"header: {error}") from error
     if codec.canary() != header.canary:
@@ -58,18 +75,53 @@ def codec_of(header: Header, options: DecompressOptions) -> Codec:
     return codec
 
 
+def _model_of(header: Header, options: DecompressOptions) -> tuple[StoredModel, ConditionerFile | None]:
+    """The model that a header names, and its codebook where that is named too."""
+    from llmzip.models.store import find_by_id, find_model
+
+    if header.codebook:
+        return _pair_of(header, options)
+    model = find_model(options.model) if options.model else find_by_id(header.artefact_id)
+    if bytes.fromhex(model.id)[:ARTEFACT_ID_SIZE] != header.artefact_id:
+        raise ModelMismatchError(
+            f"archive needs model {header.artefact_id.hex()}..., have {model.id[: 2 * ARTEFACT_ID_SIZE]} ({model.name})"
+        )
+    return model, None
+
+
+def _pair_of(header: Header, options: DecompressOptions) -> tuple[StoredModel, ConditionerFile]:
+    from llmzip.conditioner_store import find_pair
+    from llmzip.models.store import find_model
+
+    models = [find_model(options.model)] if options.model else None
+    found = find_pair(header.artefact_id, models)
+    if found is None and models:
+        raise ModelMismatchError(
+            f"archive needs a model with codebook {header.artefact_id.hex()}..., have {models[0].name} without it"
+        )
+    if found is None:
+        raise ModelNotFoundError(
+            f"archive needs a model with codebook {header.artefact_id.hex()}, found none; "
+            "install the llmzip that made it"
+        )
+    return found
+
+
 def load_codec(options: CompressOptions) -> Codec:
-    """The codec for new archives: the chosen model and windows, or the defaults.
+    """The codec for new archives: the chosen model, windows and conditioners, or the defaults.
 
     Raises:
         ModelNotFoundError: there is no such model.
-        ConfigError: window and overlap that the model or the format does not allow.
+        ConditionerMissingError: there are no such conditioners.
+        ConditionerInvalidError: they are damaged, or for another model.
+        ConfigError: window, overlap or conditioner that the model or the format does not allow.
     """
+    from llmzip.conditioners import conditioned_for
     from llmzip.models.store import find_bundled, find_model
 
     model = find_model(options.model) if options.model else find_bundled()
     check_model(model.size_bytes, options)
-    return _load_codec(model.path, options.window, options.overlap)
+    return conditioned_for(_load_codec(model.path, options.window, options.overlap), model, options)
 
 
 @functools.lru_cache(maxsize=4)
@@ -101,6 +153,7 @@ def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | N
     from llmzip.worker import Setup
     from llmzip.worker_pool import WorkerPool
 
+    conditioning = codec.conditioning
     setup = Setup(
         encode=encode,
         folder=str(codec.artefact.folder),
@@ -110,6 +163,9 @@ def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | N
         overlap=codec.windowing.overlap,
         n_threads=share.n_threads,
         n_lanes=share.n_lanes,
+        conditioners=conditioning.body.hex(),
+        chooser=conditioning.chooser.pack().hex() if conditioning.chooser else "",
+        policy=conditioning.policy,
     )
     return WorkerPool(setup, share.n_workers)
 

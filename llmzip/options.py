@@ -20,6 +20,8 @@ class CodingOptions:
         lanes: chunks decoded at once, all threads together; None means 64.
         workers: processes that code chunks and share the threads and lanes, at most 256; 0 for none. None means none
             for content of up to 4 MiB and for large models, else one a thread.
+        conditioners: a file, or an entry of the store, that holds conditioners; for decompression where the archive
+            names it. None means the codebook of the model, if there is one, or what the archive names.
         memory: bytes to use at most, as they are estimated, with one model: there are fewer lanes, threads and workers
             where they would take more, and chunks that need more are refused. None means no limit.
     """
@@ -29,6 +31,7 @@ class CodingOptions:
     lanes: int | None = None
     workers: int | None = None
     memory: int | None = None
+    conditioners: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("threads", 1), ("lanes", 1), ("workers", 0), ("memory", 1)):
@@ -77,13 +80,20 @@ class CompressOptions(CodingOptions):
         window: tokens that the model sees at once, a power of two; None means what the model allows, at most 1,024.
         overlap: tokens of the text before that a window begins with; None means a quarter of the window, with small
             models a sixteenth.
+        conditioner: `auto`, the conditioner that is estimated to save most for each chunk, or none; `best`, the one
+            that does, tried out; `none`; or the number or name of the entry that all chunks get.
+        embed: whether the archive holds the conditioners of `conditioners`; else it names them.
     """
 
     chunk_size: int | None = None
     window: int | None = None
     overlap: int | None = None
+    conditioner: str = "auto"
+    embed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.embed and (self.conditioners is None or self.conditioner == "none"):
+            raise ConfigError("embed: expected a file of conditioners to embed, found none")
         if self.chunk_size is not None and not 1 <= self.chunk_size <= MAX_MODEL_RAW_LENGTH:
             raise ConfigError(f"chunk size: expected 1 to {MAX_MODEL_RAW_LENGTH} bytes, found {self.chunk_size}")

@@ -11,7 +11,6 @@ import os
 import queue
 import signal
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from llmzip.errors import FormatError, ModelMismatchError
+from llmzip.errors import FormatError, ModelMismatchError, WorkerError
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec
@@ -55,6 +54,9 @@ class Setup:
         overlap: tokens that a window repeats.
         n_threads: threads of this process.
         n_lanes: chunks decoded side by side in this process.
+        conditioners: the packed set that chunks choose from, hexadecimal; empty for none.
+        chooser: what estimates their gains, packed, hexadecimal; empty for none.
+        policy: how an encoder chooses.
     """
 
     encode: bool
@@ -65,15 +67,30 @@ class Setup:
     overlap: int
     n_threads: int
     n_lanes: int
+    conditioners: str = ""
+    chooser: str = ""
+    policy: str | int = "auto"
 
     @property
     def n_at_once(self) -> int:
         """Jobs that keep the process busy while results and further jobs are on their way."""
         return 2 + (self.n_threads if self.encode else self.n_lanes)
 
-    def to_json(self) -> str:
-        """As the process takes it."""
-        return json.dumps(asdict(self))
+    def write(self, pipe: BinaryIO) -> None:
+        """Send it to a process that has just been started."""
+        Message(NO_JOB, 0, json.dumps(asdict(self)).encode()).write(pipe)
+
+    @classmethod
+    def read(cls, pipe: BinaryIO) -> Setup:
+        """What the process is to do.
+
+        Raises:
+            WorkerError: the pipe ended before.
+        """
+        message = Message.read(pipe)
+        if message is None:
+            raise WorkerError("worker process: expected what to do, found the end of its input")
+        return cls(**json.loads(message.data))
 
 
 class Message(NamedTuple):
@@ -100,12 +117,12 @@ class Message(NamedTuple):
 
 
 def main() -> None:
-    """Work until the input ends; the only argument is the setup."""
+    """Work until the input ends; the first message is the setup."""
     # Whoever gave the jobs decides when they end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs, results = _take_standard_streams()
     try:
-        setup = Setup(**json.loads(sys.argv[1]))
+        setup = Setup.read(jobs)
         submit = _coder(setup)
     except Exception as error:  # noqa: BLE001 (standard error goes nowhere: the parent tells of any error, as its own)
         _error_message(NO_JOB, error).write(results)
@@ -159,13 +176,27 @@ def _coder(setup: Setup) -> _Submit:
     artefact = load_artefact(Path(setup.folder))
     if artefact.id != setup.artefact_id:
         raise ModelMismatchError(f"{setup.folder}: expected model {setup.artefact_id}, found {artefact.id} by now")
-    codec = Codec(artefact, Windowing(setup.window, setup.overlap))
+    codec = _conditioned(Codec(artefact, Windowing(setup.window, setup.overlap)), setup)
     if codec.canary().hex() != setup.canary:
         raise ModelMismatchError(f"canary: expected {setup.canary}, found {codec.canary().hex()}")
     if not setup.encode:
         return LaneDecoder(codec, setup.n_lanes, setup.n_threads).submit
     pool = ThreadPoolExecutor(setup.n_threads)
     return lambda raw, _n_raw: pool.submit(_encode, codec, raw)
+
+
+def _conditioned(codec: Codec, setup: Setup) -> Codec:
+    if not setup.conditioners:
+        return codec
+    from llmzip.conditioning.chooser import Chooser
+    from llmzip.conditioning.conditioner_set import ConditionerSet
+    from llmzip.conditioning.conditioning import Conditioning, Policy
+
+    body = bytes.fromhex(setup.conditioners)
+    chooser = Chooser.unpack(bytes.fromhex(setup.chooser)) if setup.chooser else None
+    policy = setup.policy if isinstance(setup.policy, int) else Policy(setup.policy)
+    found = ConditionerSet.unpack(body, codec.artefact.spec)
+    return codec.with_conditioning(Conditioning(found, body, chooser=chooser, policy=policy))
 
 
 def _encode(codec: Codec, raw: bytes) -> bytes:

@@ -15,12 +15,12 @@ import weakref
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, BinaryIO, cast
 
 from llmzip.errors import FormatError, LlmzipError, WorkerError
 from llmzip.worker import NO_JOB, Message, Setup, Status
 
-_START = "import sys; sys.path[:] = sys.argv[2:]; from llmzip.worker import main; main()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from llmzip.worker import main; main()"
 
 
 @dataclass(eq=False)
@@ -171,7 +171,7 @@ class _Work:
 def _start(setup: Setup) -> _Worker:
     """Start a process that the keyboard does not interrupt, with the modules of this one."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, setup.to_json(), *sys.path],
+        [sys.executable, "-c", _START, *sys.path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -179,6 +179,7 @@ def _start(setup: Setup) -> _Worker:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    setup.write(cast(BinaryIO, process.stdin))
     return _Worker(process, process.stdin, process.stdout)
 
 

@@ -19,6 +19,7 @@ def cat(
         typer.Option("--range", parser=options.parse_range, metavar="A:B", help="Only the bytes from A up to B."),
     ] = None,
     model: options.Model = None,
+    conditioners: options.Conditioners = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -31,7 +32,13 @@ def cat(
     from llmzip.options import DecompressOptions
 
     chosen = DecompressOptions(
-        model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+        model=model,
+        conditioners=conditioners,
+        threads=threads,
+        lanes=lanes,
+        workers=workers,
+        memory=memory,
+        max_size=max_size,
     )
     target = sys.stdout.buffer
     with open_source(file, binary=True) as source:

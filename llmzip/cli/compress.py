@@ -30,6 +30,9 @@ def compress(
     verbose: options.Verbose = False,
     resume: options.Resume = False,
     model: options.Model = None,
+    conditioners: options.Conditioners = None,
+    conditioner: options.Conditioner = "auto",
+    embed: options.Embed = False,
     chunk_size: options.ChunkSize = None,
     window: options.Window = None,
     overlap: options.Overlap = None,
@@ -44,7 +47,10 @@ def compress(
     if decode:
         if len(sources) > 1:
             raise typer.BadParameter(f"expected one archive, found {len(sources)}", param_hint="--decompress")
-        decompress(source, target, remove, force, stdout, quiet, verbose, False, model, threads, lanes, workers, memory)
+        decompress(
+            source, target, remove, force, stdout, quiet, verbose,
+            model=model, conditioners=conditioners, threads=threads, lanes=lanes, workers=workers, memory=memory,
+        )  # fmt: skip
         return
 
     def chosen() -> CompressOptions:
@@ -52,6 +58,9 @@ def compress(
 
         return CompressOptions(
             model=model,
+            conditioners=conditioners,
+            conditioner=conditioner,
+            embed=embed,
             chunk_size=chunk_size,
             window=window,
             overlap=overlap,

@@ -27,6 +27,7 @@ def decompress(
     verbose: options.Verbose = False,
     salvage: options.Salvage = False,
     model: options.Model = None,
+    conditioners: options.Conditioners = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -44,7 +45,13 @@ def decompress(
         from llmzip.options import DecompressOptions
 
         chosen = DecompressOptions(
-            model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+            model=model,
+            conditioners=conditioners,
+            threads=threads,
+            lanes=lanes,
+            workers=workers,
+            memory=memory,
+            max_size=max_size,
         )
         if salvage:
             losses.extend(_salvage(source_file, target_file, chosen, report))

@@ -26,6 +26,7 @@ def extract(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     model: options.Model = None,
+    conditioners: options.Conditioners = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -38,7 +39,13 @@ def extract(
     from llmzip.options import DecompressOptions
 
     chosen = DecompressOptions(
-        model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+        model=model,
+        conditioners=conditioners,
+        threads=threads,
+        lanes=lanes,
+        workers=workers,
+        memory=memory,
+        max_size=max_size,
     )
     extractor = Extractor(folder, force=force, resume=resume, any_links=any_links)
     with open_archive(file) as source:

@@ -81,6 +81,19 @@ Salvage = Annotated[
 ]
 
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Model: a name, an id or a path.")]
+Conditioners = Annotated[
+    str | None,
+    typer.Option("--conditioners", "-D", metavar="FILE", help="Conditioners of `llmzip train`: a file, or its name."),
+]
+Conditioner = Annotated[
+    str,
+    typer.Option(
+        "--conditioner",
+        metavar="WHICH",
+        help="auto: for each chunk what seems to save most; best: what does, slowly; none; or the name of an entry.",
+    ),
+]
+Embed = Annotated[bool, typer.Option("--embed", help="Put the conditioners of -D into the archive.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]
 Workers = Annotated[

@@ -22,6 +22,7 @@ def verify(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     model: options.Model = None,
+    conditioners: options.Conditioners = None,
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -32,7 +33,13 @@ def verify(
     from llmzip.options import DecompressOptions
 
     chosen = DecompressOptions(
-        model=model, threads=threads, lanes=lanes, workers=workers, memory=memory, max_size=max_size
+        model=model,
+        conditioners=conditioners,
+        threads=threads,
+        lanes=lanes,
+        workers=workers,
+        memory=memory,
+        max_size=max_size,
     )
     results = []
     first: FormatError | None = None

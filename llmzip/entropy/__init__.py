@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from llmzip.entropy.parameter_coder import BitCounter, ParameterDecoder, ParameterEncoder, ParameterWriter
 from llmzip.entropy.token_coder import TokenDecoder, TokenEncoder, bucket_size
 
-__all__ = ["TokenDecoder", "TokenEncoder", "bucket_size"]
+__all__ = [
+    "BitCounter",
+    "ParameterDecoder",
+    "ParameterEncoder",
+    "ParameterWriter",
+    "TokenDecoder",
+    "TokenEncoder",
+    "bucket_size",
+]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmzip.entropy.parameter_coder import ParameterDecoder, ParameterEncoder
 from llmzip.errors import FormatError
 
 Frequencies = NDArray[np.float32]
@@ -31,13 +32,13 @@ def bucket_size(vocab_size: int) -> int:
     return math.isqrt(vocab_size - 1) + 1
 
 
-class TokenEncoder:
-    """Encodes the tokens of one chunk, in order."""
+class TokenEncoder(ParameterEncoder):
+    """Encodes the tokens of one chunk, in order; what else a payload holds comes before them, by the same coder."""
 
     def __init__(self, n: int) -> None:
         """`n`: as `bucket_size` gives it."""
+        super().__init__()
         self._n = n
-        self._coder = _stream().queue.RangeEncoder()
 
     def encode(self, tokens: NDArray[np.int32], buckets: Frequencies, members: Frequencies) -> None:
         """Add tokens.
@@ -51,20 +52,14 @@ class TokenEncoder:
         frequencies = np.stack([buckets, members], axis=1).reshape(-1, self._n)
         self._coder.encode(symbols, _categorical(), frequencies)
 
-    def finish(self) -> bytes:
-        """The payload: 32-bit words, little-endian."""
-        words: NDArray[np.uint32] = self._coder.get_compressed()
-        return words.astype("<u4").tobytes()
 
-
-class TokenDecoder:
+class TokenDecoder(ParameterDecoder):
     """Decodes the tokens of one chunk: for each, the bucket first, then the member."""
 
     def __init__(self, payload: bytes) -> None:
         if len(payload) % 4:
             raise FormatError(f"model payload: expected a multiple of 4 bytes, found {len(payload)}")
-        words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
-        self._coder = _stream().queue.RangeDecoder(words)
+        super().__init__(payload)
         self._model = _stream().model.Categorical
 
     def decode(self, frequencies: Frequencies) -> int:

@@ -98,12 +98,17 @@ class Transformer:
         return self._run(cache, *_lay_out(segments), self._no_prefix if prefix is None else prefix)
 
     def step(
-        self, cache: Cache, lanes: NDArray[np.int32], positions: NDArray[np.int32], tokens: NDArray[np.int32]
+        self,
+        cache: Cache,
+        lanes: NDArray[np.int32],
+        positions: NDArray[np.int32],
+        tokens: NDArray[np.int32],
+        prefix: Floats | None = None,
     ) -> Floats:
         """`hidden` of one token a lane; all int32 `[R]`."""
         index = np.empty((len(lanes), 4), dtype=np.int32)
         index[:, 0], index[:, 1], index[:, 2], index[:, 3] = lanes, np.arange(len(lanes)), 1, positions
-        return self._run(cache, index, tokens, positions, self._no_prefix)
+        return self._run(cache, index, tokens, positions, self._no_prefix if prefix is None else prefix)
 
     def _run(
         self,

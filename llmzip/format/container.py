@@ -31,13 +31,14 @@ class FrameWriter:
     Args:
         file: where the frame goes; it needs no seeking.
         header: what decodes the chunks; its `single` and `sections` are set here.
-        sections: what stands behind the header.
+        sections: what else stands behind the header; the conditioner is that of the header.
     """
 
     def __init__(self, file: BinaryIO, header: Header, sections: Sections = _NONE) -> None:
         self._file = file
-        self._sections = sections.pack()
-        self._header = replace(header, sections=bool(self._sections))
+        self._sections = sections._replace(conditioner=header.conditioner or None)
+        self._sections.pack()
+        self._header = header
         self._held: tuple[ChunkRecord, bytes] | None = None
         self._points: list[IndexPoint] = []
         self._digest = hashlib.sha256()
@@ -79,12 +80,14 @@ class FrameWriter:
             self._held = ChunkRecord.of(Method.STORED, b"", b""), b""
         if self._held[0].method is not Method.MODEL:
             self._header = self._header.without_model()
+            self._sections = self._sections._replace(conditioner=None)
         self._release(single=True)
 
     def _release(self, *, single: bool) -> None:
         """Write the header and the chunk that was held back."""
         assert self._held is not None
-        self._write(replace(self._header, single=single).pack() + self._sections)
+        sections = self._sections.pack()
+        self._write(replace(self._header, single=single, sections=bool(sections)).pack() + sections)
         self._write_record(*self._held)
         self._held = None
 
@@ -132,7 +135,6 @@ class FrameReader:
     def __init__(self, reader: ByteReader, header: Header, raw_offset: int) -> None:
         self._reader = reader
         self._digest = hashlib.sha256()
-        self.header = header
         self.offset = reader.offset - HEADER_SIZE
         self.raw_offset = raw_offset
         self.raw_length = 0
@@ -141,6 +143,7 @@ class FrameReader:
         self.trailer: Trailer | None = None
         self.finished = False
         self.sections = read_sections(reader) if header.sections else _NONE
+        self.header = header.with_conditioner(self.sections.conditioner, self.offset)
 
     @property
     def size(self) -> int:

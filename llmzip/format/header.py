@@ -20,6 +20,7 @@ from llmzip.format.limits import (
 
 _SINGLE = 1
 _SECTIONS = 2
+_CODEBOOK = 4
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,13 @@ class Header:
     Attributes:
         window: tokens the model sees at once, a power of two from 32 to 2048, or 0 without a model.
         overlap: tokens repeated from the text before, a multiple of `window / 16`, at most 12 of them.
-        artefact_id: first 5 bytes of the artefact's id, not all zero; all zero without a model.
+        artefact_id: first 5 bytes of the artefact's id, or of that of the artefact and its codebook, not all zero; all
+            zero without a model.
         canary: 2 bytes of a hash of what the engine computes for a fixed input.
         single: exactly one chunk and no trailer.
         sections: sections stand between the header and the chunks.
+        codebook: model chunks choose from the model's own codebook of conditioners.
+        conditioner: the body of the frame's conditioner section, which is none of the 16 bytes; empty without one.
         arithmetic_version: rules by which the model is evaluated.
         coder_version: rules of the entropy coder.
         version: format version.
@@ -46,6 +50,8 @@ class Header:
     canary: bytes = bytes(CANARY_SIZE)
     single: bool = False
     sections: bool = False
+    codebook: bool = False
+    conditioner: bytes = b""
     arithmetic_version: int = ARITHMETIC_VERSION
     coder_version: int = CODER_VERSION
     version: int = FORMAT_VERSION
@@ -61,6 +67,8 @@ class Header:
             _check_window(self.window, self.overlap)
         elif self.window or self.overlap or any(self.canary):
             raise ValueError("header: expected no window, overlap or canary without a model")
+        if (self.codebook or self.conditioner) and (not self.uses_model or (self.codebook and self.conditioner)):
+            raise ValueError("header: expected a codebook or a conditioner with a model, and not both")
 
     @property
     def uses_model(self) -> bool:
@@ -69,14 +77,15 @@ class Header:
 
     def without_model(self) -> Header:
         """Give the header of a frame in which no chunk came out coded by the model."""
-        return replace(self, window=0, overlap=0, artefact_id=bytes(ARTEFACT_ID_SIZE), canary=bytes(CANARY_SIZE))
+        nothing = Header()
+        return replace(nothing, single=self.single, sections=self.sections)
 
     def pack(self) -> bytes:
         """Write the 16 bytes."""
         body = MAGIC + bytes(
             [
                 self.version,
-                self.single * _SINGLE | self.sections * _SECTIONS,
+                self.single * _SINGLE | self.sections * _SECTIONS | self.codebook * _CODEBOOK,
                 self.coder_version << 4 | self.arithmetic_version,
                 _window_code(self.window, self.overlap),
                 *self.artefact_id,
@@ -105,10 +114,10 @@ class Header:
         window, overlap = _window_of(data[7], offset)
         artefact_id, canary = data[8:13], data[13:15]
         if not any(artefact_id):
-            if data[7] or any(canary):
+            if data[7] or any(canary) or data[5] & _CODEBOOK:
                 raise FormatError(
-                    f"expected zero without an artefact id, found {data[7]:02x} and {canary.hex()}",
-                    field="header window code and canary",
+                    f"expected zero without an artefact id, found {data[7]:02x}, {canary.hex()} and {data[5]:08b}",
+                    field="header window code, canary and codebook",
                     offset=offset + 7,
                 )
             window = overlap = 0
@@ -119,7 +128,26 @@ class Header:
             canary=canary,
             single=bool(data[5] & _SINGLE),
             sections=bool(data[5] & _SECTIONS),
+            codebook=bool(data[5] & _CODEBOOK),
         )
+
+    def with_conditioner(self, body: bytes | None, offset: int) -> Header:
+        """The header of a frame that has such a section, or none.
+
+        Args:
+            body: of the section.
+            offset: of the header, for the error.
+
+        Raises:
+            FormatError: it cannot have one.
+        """
+        if body is None:
+            return self
+        if not self.uses_model or self.codebook or not body:
+            raise FormatError(
+                "expected a body, a model and no codebook beside a conditioner", field="conditioner", offset=offset
+            )
+        return replace(self, conditioner=body)
 
 
 def crc8(data: bytes) -> int:
@@ -195,8 +223,8 @@ def _check_versions(data: bytes, offset: int) -> None:
             raise VersionError(
                 f"this reader knows {known}, found {found}", field=field, offset=offset + at, need=known, have=found
             )
-    unknown = data[5] & ~(_SINGLE | _SECTIONS)
+    unknown = data[5] & ~(_SINGLE | _SECTIONS | _CODEBOOK)
     if unknown:
         raise VersionError(
-            f"expected bits 2 to 7 zero, found {data[5]:08b}", field="flags", offset=offset + 5, need=0, have=unknown
+            f"expected bits 3 to 7 zero, found {data[5]:08b}", field="flags", offset=offset + 5, need=0, have=unknown
         )

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
-from llmzip.errors import ChecksumError, FormatError
+from llmzip.errors import FormatError
 from llmzip.format.chunk_record import ChunkRecord, Method, TrailerMark, read_record
 from llmzip.format.frame_search import Data, find_frame, find_header, map_file, stop_of_record
 from llmzip.format.header import Header
 from llmzip.format.limits import HEADER_SIZE
 from llmzip.format.reader import ByteReader
-from llmzip.format.sections import read_sections
+from llmzip.format.sections import read_damaged_sections
 from llmzip.format.trailer import LENGTH_SIZE, read_trailer
 
 # A record without its payload is no longer.
@@ -26,6 +26,8 @@ _MAX_RECORD_SIZE = 16
 # How far before a known place records are looked for, and how many that end there are tried.
 _MAX_SEARCH = 4 << 20
 _MAX_TRIALS = 16
+# What stands for a conditioner section that is damaged: no body begins so, and chunks that need it are lost.
+_DAMAGED = b"\xff"
 
 
 class Chunk(NamedTuple):
@@ -110,6 +112,13 @@ def recover(file: BinaryIO, decodes: Decodes) -> Iterator[Chunk | Gap | FrameEnd
         place = frame.stop
 
 
+def _with_sections(header: Header, reader: ByteReader, place: int) -> Header:
+    """The header with its conditioner; sections that are only damaged end where they should."""
+    sections, damaged = read_damaged_sections(reader)
+    conditioner = _DAMAGED if damaged and sections.conditioner is not None else sections.conditioner
+    return header.with_conditioner(conditioner, place)
+
+
 class _Found(NamedTuple):
     """A record, without its payload, and where it stands."""
 
@@ -144,11 +153,7 @@ class _Frame:
         try:
             header = Header.unpack(reader.read_up_to(HEADER_SIZE), place)
             if header.sections:
-                read_sections(reader)
-        except ChecksumError as error:
-            # Sections that are only damaged end where they should.
-            if error.field != "section checksum":
-                return None
+                header = _with_sections(header, reader, place)
         except FormatError:
             return None
         frame = cls(data, file, header, reader.offset)

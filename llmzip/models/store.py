@@ -22,6 +22,7 @@ from llmzip.models.registry import KNOWN_MODELS, Origin
 BUNDLED = Path(__file__).parent / "bundled"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHORTEST_ID = 4
+CODEBOOK_FILE = "codebook.cond"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class StoredModel(Card):
 
     bundled: bool
     path: Path
+
+    @property
+    def codebook(self) -> Path | None:
+        """The file of the model's own conditioners, if it has any."""
+        path = self.path / CODEBOOK_FILE
+        return path if path.is_file() else None
 
 
 def data_directory() -> Path:

@@ -144,7 +144,8 @@ def headers() -> Iterable[tuple[str, Attack]]:
     yield "format-version", Attack(header(changes={4: 2}) + good[16:], VersionError, "format version")
     yield "arithmetic-version", Attack(header(changes={6: 0x12}) + good[16:], VersionError, "arithmetic version")
     yield "coder-version", Attack(header(changes={6: 0x21}) + good[16:], VersionError, "coder version")
-    yield "reserved-flag", Attack(header(SINGLE | 4) + good[16:], VersionError, "flags")
+    yield "reserved-flag", Attack(header(SINGLE | 8) + good[16:], VersionError, "flags")
+    yield "codebook-without-model", Attack(header(SINGLE | 4) + good[16:], FormatError, "codebook")
     yield "window-without-model", Attack(header(changes={7: 0x53}) + good[16:], FormatError, "without an artefact")
     yield (
         "unknown-model",
@@ -168,7 +169,11 @@ def _windowed(code: int) -> bytes:
 def sections() -> Iterable[tuple[str, Attack]]:
     """What is wrong between header and chunks."""
     start, end = header(SINGLE | SECTIONS), stored(HELLO)
-    yield "conditioner", Attack(start + sealed(section(CONDITIONER, b"x")) + end, VersionError, "conditioner")
+    yield "conditioner", Attack(start + sealed(section(CONDITIONER, b"x")) + end, FormatError, "beside a conditioner")
+    both = header(SINGLE | SECTIONS | 4, model=True) + sealed(section(CONDITIONER, b"x"))
+    yield "conditioner-and-codebook", Attack(both + end, FormatError, "no codebook beside a conditioner")
+    empty = header(SINGLE | SECTIONS, model=True) + sealed(section(CONDITIONER, b""))
+    yield "conditioner-empty", Attack(empty + end, FormatError, "a body")
     yield "unknown-section", Attack(start + sealed(section(77, b"x")) + end, VersionError, "section 77")
     yield "reserved-section", Attack(start + sealed(section(0x80, b"x")) + end, FormatError, "128 is reserved")
     twice = section(MEMBERS, b"\1\0") * 2

@@ -208,4 +208,4 @@ def test_positions_beyond_the_capacity_are_refused(backend: Any, variant: ModelS
     cache = model.new_cache(1, 21)
     model.hidden(cache, [Segment(0, 0, tokens[:21])])
     with pytest.raises(ValueError, match="expected at most 21 positions, found"):
-        model.step(cache, *(np.array([i], np.int32) for i in (0, 21, 3)))
+        model.step(cache, np.array([0], np.int32), np.array([21], np.int32), np.array([3], np.int32))

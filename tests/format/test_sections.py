@@ -39,7 +39,7 @@ def test_a_frame_with_a_comment_is_read() -> None:
     assert frame.raw_length == 6
 
 
-@pytest.mark.parametrize(("kind", "name"), [(1, "conditioner"), (3, "comment"), (9, "unknown")])
+@pytest.mark.parametrize(("kind", "name"), [(3, "comment"), (9, "unknown")])
 def test_needed_sections_are_refused_by_name(kind: int, name: str) -> None:
     """A section that must not be skipped gives a VersionError with its name and offset."""
     with pytest.raises(VersionError) as caught:

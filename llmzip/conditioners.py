@@ -1,0 +1,110 @@
+"""The conditioners for a new archive, and those that an archive's header asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmzip.conditioner_store import find_by_name, find_file
+from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
+from llmzip.conditioning.conditioner_set import ConditionerSet, conditioner_id
+from llmzip.conditioning.conditioning import Conditioning, Place, Policy, embedded_body, name_in
+from llmzip.errors import ConditionerInvalidError, ConfigError, ModelMismatchError
+
+if TYPE_CHECKING:
+    from llmzip.codec import Codec
+    from llmzip.format import Header
+    from llmzip.models.store import StoredModel
+    from llmzip.options import CompressOptions, DecompressOptions
+
+
+def conditioned_for(codec: Codec, model: StoredModel, options: CompressOptions) -> Codec:
+    """The codec of a new archive: under the conditioners that were asked for, else under the model's codebook.
+
+    Raises:
+        ConditionerMissingError: there is no such file.
+        ConditionerInvalidError: it is damaged, or for another model.
+        ConfigError: there is no such entry, or no room for it in the windows.
+    """
+    if options.conditioner == Policy.NONE:
+        return codec
+    if options.conditioners is not None:
+        file = find_file(options.conditioners)
+        place = Place.EMBEDDED if options.embed else Place.NAMED
+    elif model.codebook is not None:
+        file, place = read_conditioner_file(model.codebook), Place.CODEBOOK
+    elif options.conditioner == Policy.AUTO:
+        return codec
+    else:
+        raise ConfigError(
+            f"conditioner {options.conditioner}: expected a model with a codebook, or conditioners by -D, found neither"
+        )
+    _check_model(file, codec)
+    return _conditioned(codec, file, place, _policy(options.conditioner, file, codec))
+
+
+def conditioned_by(codec: Codec, header: Header, codebook: ConditionerFile | None, options: DecompressOptions) -> Codec:
+    """The codec that a header asks for.
+
+    Args:
+        codec: of its model and windows.
+        header: of a frame.
+        codebook: what belongs to the model, where the header asks for that.
+        options: what the user named.
+
+    Raises:
+        ConditionerMissingError: there are no such conditioners.
+        ConditionerInvalidError: they are for another model.
+        ModelMismatchError: the user named others.
+        FormatError: what the header holds is none.
+    """
+    if codebook is not None:
+        return _conditioned(codec, codebook, Place.CODEBOOK, Policy.AUTO)
+    if not header.conditioner:
+        return codec
+    name = name_in(header.conditioner)
+    if name is None:
+        body = embedded_body(header.conditioner)
+        return _embedded(codec, body)
+    if options.conditioners is None:
+        return _conditioned(codec, find_by_name(name, codec.artefact.id), Place.NAMED, Policy.AUTO)
+    file = find_file(options.conditioners)
+    if not file.id.startswith(name):
+        found = file.id[: len(name)].hex()
+        raise ModelMismatchError(f"archive needs conditioners {name.hex()}, found {found} ({options.conditioners})")
+    _check_model(file, codec)
+    return _conditioned(codec, file, Place.NAMED, Policy.AUTO)
+
+
+def _embedded(codec: Codec, body: bytes) -> Codec:
+    found = ConditionerSet.unpack(body, codec.artefact.spec)
+    identity = conditioner_id(codec.artefact.id, body)
+    return codec.with_conditioning(Conditioning(found, body, identity, Place.EMBEDDED))
+
+
+def _conditioned(codec: Codec, file: ConditionerFile, place: Place, policy: Policy | int) -> Codec:
+    found = file.unpack_set(codec.artefact.spec)
+    if file.chooser:
+        own = found.basis.n_directions if found.basis is not None and found.basis.own else 0
+        file.chooser.check(codec.artefact.spec.width, found.n_choices, own)
+    return codec.with_conditioning(Conditioning(found, file.body, file.id, place, file.chooser, policy))
+
+
+def _check_model(file: ConditionerFile, codec: Codec) -> None:
+    if file.artefact_id != codec.artefact.id:
+        raise ConditionerInvalidError(
+            f"conditioners: expected those of model {codec.artefact.id[:10]}, found {file.artefact_id[:10]}'s"
+        )
+
+
+def _policy(conditioner: str, file: ConditionerFile, codec: Codec) -> Policy | int:
+    """What the user asked for: a policy, or the number or name of an entry."""
+    if conditioner in list(Policy):
+        return Policy(conditioner)
+    names = file.notes.get("names", [])
+    n_entries = file.unpack_set(codec.artefact.spec).n_entries
+    if conditioner in names:
+        return 1 + int(names.index(conditioner))
+    if conditioner.isascii() and conditioner.isdigit() and 1 <= int(conditioner) <= n_entries:
+        return int(conditioner)
+    known = ", ".join([*Policy, *map(str, names)]) + f" or 1 to {n_entries}"
+    raise ConfigError(f"conditioner: expected {known}, found {conditioner!r}")

@@ -1,0 +1,120 @@
+"""Which conditioners an archive's chunks may have, how the archive names them, and how an encoder chooses."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmzip.conditioning.chooser import Chooser, mean_embedding
+from llmzip.conditioning.conditioner_set import Choice, ConditionerSet
+from llmzip.errors import FormatError
+from llmzip.exact.matrix import QuantisedMatrix
+
+# Bits beyond that of the choice that an estimate must promise: below it, errors cost more than choosing gains.
+MARGIN_BITS = 8.0
+NAME_SIZE = 8
+_EMBEDDED, _NAMED = 0, 1
+
+
+class Place(enum.Enum):
+    """Where a frame's conditioners are."""
+
+    NOWHERE = "nowhere"
+    CODEBOOK = "codebook"
+    NAMED = "named"
+    EMBEDDED = "embedded"
+
+
+class Policy(enum.StrEnum):
+    """How an encoder chooses, where it is not told the number of an entry."""
+
+    AUTO = "auto"
+    BEST = "best"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Conditioners for one model, and what to do with them.
+
+    Attributes:
+        set: of which a chunk has one or none.
+        body: the set, packed.
+        id: 32 bytes that name model and set.
+        place: where a decoder finds the set.
+        chooser: estimates what entries gain, or None.
+        policy: a `Policy`, or the number of an entry, counted from 1, that all chunks get.
+    """
+
+    set: ConditionerSet = ConditionerSet()  # noqa: RUF009 (frozen, and of frozen parts)
+    body: bytes = b""
+    id: bytes = b""
+    place: Place = Place.NOWHERE
+    chooser: Chooser | None = None
+    policy: Policy | int = Policy.AUTO
+
+    def candidates(self, tokens: NDArray[np.int32], embedding: QuantisedMatrix) -> Sequence[Choice]:
+        """The choices that are to be tried for a chunk, of which the best is taken.
+
+        Args:
+            tokens: of the chunk.
+            embedding: of the model.
+        """
+        n_entries = self.set.n_entries
+        if isinstance(self.policy, int):
+            return [Choice(self.policy)]
+        if self.policy is Policy.NONE or self.set.n_choices == 1 or len(tokens) == 0:
+            return [Choice()]
+        entries = [Choice(number) for number in range(1 + n_entries)]
+        if self.chooser is None:
+            return entries
+        mean = mean_embedding(tokens, embedding)
+        own = self._own(self.chooser, mean)
+        if self.policy is Policy.BEST:
+            return entries + own
+        bits = self.chooser.estimate(mean) * len(tokens)
+        best = int(bits.argmax())
+        if bits[best] <= MARGIN_BITS:
+            return [Choice()]
+        return [Choice(1 + best)] if best < n_entries else own
+
+    def _own(self, chooser: Chooser, mean: NDArray[np.float64]) -> list[Choice]:
+        """What a chunk brings itself, if it may and that is anything."""
+        basis = self.set.basis
+        if basis is None or not basis.own:
+            return []
+        weights = chooser.weights(mean, basis.radius)
+        return [Choice(self.set.n_choices - 1, weights)] if any(weights) else [Choice()]
+
+    @functools.cached_property
+    def section(self) -> bytes:
+        """The body of a frame's conditioner section; empty where the frame has none."""
+        if self.place is Place.EMBEDDED:
+            return bytes([_EMBEDDED]) + self.body
+        return bytes([_NAMED]) + self.id[:NAME_SIZE] if self.place is Place.NAMED else b""
+
+
+def embedded_body(section: bytes) -> bytes:
+    """The set that a conditioner section holds, packed."""
+    return section[1:]
+
+
+def name_in(section: bytes) -> bytes | None:
+    """The beginning of the id that a conditioner section holds; None where it holds the set itself.
+
+    Raises:
+        FormatError: it is no such section.
+    """
+    if section[:1] == bytes([_EMBEDDED]):
+        return None
+    if section[:1] != bytes([_NAMED]) or len(section) != 1 + NAME_SIZE:
+        message = (
+            f"expected a set, or the {NAME_SIZE} bytes of a name, found {section[:1].hex()} and {len(section)} bytes"
+        )
+        raise FormatError(message, field="conditioner")
+    return section[1:]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from llmzip.codec import Codec, Windowing
+from llmzip.conditioning.chooser import Chooser
+from llmzip.conditioning.conditioner_set import ConditionerSet, Text
+from llmzip.conditioning.conditioning import Conditioning, Policy
+from llmzip.conditioning.hyperpriors import quantise
+from llmzip.conditioning.vectors import Shape, Vectors
+from llmzip.errors import ConfigError
+from llmzip.exact.spec import ModelSpec
+from llmzip.lanes import LaneDecoder
+from llmzip.models.artefact import Artefact
+
+
+def _vectors(spec: ModelSpec, n_prefix: int, *, shifted: bool, seed: int) -> Vectors:
+    rng = np.random.default_rng(seed)
+    shape = Shape(n_prefix, (spec.n_layers + 1) * shifted, spec.width)
+    groups = [rng.normal(size=rows * spec.width).astype(np.float32) for rows in shape.groups]
+    return Vectors(shape, tuple(quantise(group, "gaussian", step=0.25) for group in groups))
+
+
+@pytest.fixture(scope="module")
+def conditioners(tiny_artefact: Artefact) -> ConditionerSet:
+    """One of each kind: a string, a prefix, shifts, and both."""
+    spec = tiny_artefact.spec
+    text = Text(np.array([5, 300, 7, 7], dtype=np.int32))
+    kinds = [(3, False), (0, True), (2, True)]
+    vectors = [_vectors(spec, n, shifted=shifted, seed=i) for i, (n, shifted) in enumerate(kinds)]
+    return ConditionerSet((text, *vectors))
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_artefact: Artefact) -> Codec:
+    """Windows of 64 tokens with 16 of overlap: several to a chunk."""
+    return Codec(tiny_artefact, Windowing(64, 16))
+
+
+@pytest.fixture(scope="module")
+def chunks(sample_text: bytes) -> list[bytes]:
+    """Chunks of many lengths, some not text."""
+    cuts = [0, 1, 3, 40, 41, 300, 900, 1000, 2400, 2404]
+    return [sample_text[a:b] for a, b in itertools.pairwise(cuts)] + [bytes(range(256))]
+
+
+def _encode(codec: Codec, chunks: Sequence[bytes], n_threads: int = 1) -> list[bytes]:
+    with ThreadPoolExecutor(n_threads) as pool:
+        return list(codec.encode(codec.tokenise(chunks), pool.map))
+
+
+def _decode(codec: Codec, payloads: Sequence[bytes], chunks: Sequence[bytes], lanes: int) -> list[bytes]:
+    decoder = LaneDecoder(codec, lanes, 1)
+    try:
+        futures = [decoder.submit(payload, len(chunk)) for payload, chunk in zip(payloads, chunks, strict=True)]
+        return [future.result(timeout=60) for future in futures]
+    finally:
+        decoder.close()
+
+
+@pytest.mark.parametrize("policy", [1, 2, 3, 4, Policy.AUTO, Policy.BEST])
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_chunks_come_back(
+    plain: Codec, conditioners: ConditionerSet, chunks: list[bytes], policy: Policy | int, lanes: int
+) -> None:
+    """Under each conditioner and any choice of them, whatever the lanes, by a codec that is not told the choice."""
+    writer = plain.with_conditioning(Conditioning(conditioners, policy=policy))
+    reader = plain.with_conditioning(Conditioning(conditioners))
+    payloads = _encode(writer, chunks)
+    assert payloads == _encode(writer, chunks, n_threads=2)
+    assert _decode(reader, payloads, chunks, lanes) == chunks
+
+
+def test_the_best_is_the_smallest(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """Of all choices, none of them left out."""
+    each = [_encode(plain.with_conditioning(Conditioning(conditioners, policy=i)), chunks) for i in range(5)]
+    best = _encode(plain.with_conditioning(Conditioning(conditioners, policy=Policy.BEST)), chunks)
+    assert best == [min(payloads, key=len) for payloads in zip(*each, strict=True)]
+    assert len({tuple(payloads) for payloads in each}) == 5
+
+
+def test_no_conditioner_costs_only_the_choice(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """Among five equal ones: at most a word more, whatever the chunk."""
+    without = _encode(plain, chunks)
+    chosen = _encode(plain.with_conditioning(Conditioning(conditioners, policy=Policy.NONE)), chunks)
+    assert all(0 <= len(b) - len(a) <= 4 for a, b in zip(without, chosen, strict=True))
+
+
+def test_the_chooser_decides(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """The entry of the greatest estimate, or none where no estimate is worth it."""
+    width = plain.artefact.spec.width
+    for constants, choice in (([0, 0, 9, 1], 3), ([-1, -1, -1, -1], 0), ([1e-9, 0, 0, 0], 0)):
+        weights = np.zeros((width + 1, 4), dtype=np.float32)
+        weights[-1] = constants
+        codec = plain.with_conditioning(Conditioning(conditioners, chooser=Chooser(weights, weights[:, :0])))
+        same = plain.with_conditioning(Conditioning(conditioners, policy=choice))
+        assert _encode(codec, chunks[-3:]) == _encode(same, chunks[-3:])
+
+
+def test_the_canary_knows_the_conditioners(plain: Codec, conditioners: ConditionerSet) -> None:
+    """Each of them, in their order, and how they are chosen does not matter."""
+    kinds = [
+        Conditioning(),
+        Conditioning(conditioners),
+        *(Conditioning(ConditionerSet((entry,))) for entry in conditioners.entries),
+        Conditioning(ConditionerSet(conditioners.entries[::-1])),
+    ]
+    canaries = [plain.with_conditioning(kind).canary() for kind in kinds]
+    assert canaries[0] == plain.canary()
+    assert len(set(canaries)) == len(kinds)
+    assert plain.with_conditioning(Conditioning(conditioners, policy=Policy.BEST)).canary() == canaries[1]
+
+
+def test_a_conditioner_leaves_room_for_text(plain: Codec) -> None:
+    """One that does not is refused before anything is coded."""
+    fits = ConditionerSet((_vectors(plain.artefact.spec, 47, shifted=False, seed=0),))
+    chunk = [b"def f(): return 1"]
+    codec = plain.with_conditioning(Conditioning(fits, policy=1))
+    assert _decode(codec, _encode(codec, chunk), chunk, 1) == chunk
+    too_long = ConditionerSet((_vectors(plain.artefact.spec, 48, shifted=False, seed=0),))
+    with pytest.raises(ConfigError, match="expected more than 64 tokens for overlap and conditioner, found 64"):
+        plain.with_conditioning(Conditioning(too_long))
