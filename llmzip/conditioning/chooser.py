@@ -60,7 +60,8 @@ class Chooser:
 
     def pack(self) -> bytes:
         """Rows in 4 bytes, columns of the analysis in 2, then the numbers of both, row by row."""
-        head = len(self.gains).to_bytes(4, "little") + self.analysis.shape[1].to_bytes(2, "little")
+        n_rows, n_analysis = len(self.gains), int(self.analysis.shape[1])
+        head = n_rows.to_bytes(4, "little") + n_analysis.to_bytes(2, "little")
         rows: Floats = np.concatenate([self.gains, self.analysis], axis=1)
         return head + rows.astype(_DTYPE).tobytes()
 

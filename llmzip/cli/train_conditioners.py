@@ -1,0 +1,164 @@
+"""`llmzip train steering`, `codebook` and `memory`: what conditions a model, from text."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of this run; continued if it has checkpoints.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Name, id or folder; default: the bundled.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of shards, *.txt.zst.")]
+Train = Annotated[list[Path] | None, typer.Option("--train", metavar="FILE", help="Train on it; can be repeated.")]
+HeldOut = Annotated[
+    list[Path] | None, typer.Option("--held-out", metavar="FILE", help="With --train: measure on it; can be repeated.")
+]
+Bytes = Annotated[int, typer.Option("--bytes", min=1, help="Of training text that is taken from shards.")]
+Prefix = Annotated[int, typer.Option("--prefix", metavar="N", min=0, help="Rows of the soft prompt.")]
+Shifts = Annotated[bool, typer.Option("--shifts/--no-shifts", help="Steering rows, one a layer and one more.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Length; default: what suits the text.")]
+Seconds = Annotated[float, typer.Option("--seconds", min=0, help="Length in training time instead.")]
+Patience = Annotated[int, typer.Option("--patience", min=0, help="Measurements without gain until the end; 0: never.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")]
+PauseAfter = Annotated[float, typer.Option("--pause-after", metavar="S", min=0, help="Seconds until the run pauses.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; default: a GPU where there is one.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU.")]
+
+
+def steering(
+    out: Out,
+    model: Model = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", metavar="FILE", help="Train on what is to be compressed, for its total.")
+    ] = None,
+    data: Data = None,
+    train: Train = None,
+    held_out: HeldOut = None,
+    n_bytes: Bytes = 8_000_000,
+    prefix: Prefix = 0,
+    shifts: Shifts = True,
+    initial: Annotated[str, typer.Option("--initial", help="Of prompts: text (embeddings of its tokens), random.")] = (
+        "text"
+    ),
+    steps: Steps = None,
+    seconds: Seconds = 0.0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in a step.")] = 8,
+    context: Annotated[int, typer.Option("--context", min=1, help="Tokens in a window.")] = 512,
+    rate: Annotated[float, typer.Option("--rate", help="Learning rate, in deviations of the embeddings.")] = 0.3,
+    rate_weight: Annotated[float, typer.Option("--lambda", min=0, help="Weight of the conditioner's own bits.")] = 1.0,
+    noise: Annotated[
+        str, typer.Option("--noise", help="In place of rounding: uniform, or rounded itself.")
+    ] = "uniform",
+    measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 50,
+    windows: Annotated[int, typer.Option("--windows", min=0, help="Windows to measure on; 0: all.")] = 64,
+    patience: Patience = 0,
+    seed: Seed = 0,
+    pause_after: PauseAfter = math.inf,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Train one conditioner, on a text itself or for all of a kind; the same command continues a run."""
+    from llmzip.cli.train import _expect_trainer
+
+    _expect_trainer()
+    from llmzip_training.conditioner_jobs import Job, train_steering
+    from llmzip_training.run_file import ScheduleConfig
+    from llmzip_training.steering import SteeringConfig
+
+    files = (text, data, tuple(train or ()), tuple(held_out or ()))
+    job = Job(out, model, *files, n_bytes, False, device, threads, pause_after)
+    # How many steps suit the text is known when it has been read.
+    length = 0 if seconds else steps or 1
+    schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
+    options: dict[str, Any] = {"initial": initial, "context": context, "batch": batch, "rate": rate}
+    options |= {"rate_weight": rate_weight, "noise": noise, "patience": patience}
+    train_steering(job, SteeringConfig(schedule, prefix, shifts, **options), steps)
+
+
+def codebook(
+    out: Out,
+    model: Model = None,
+    data: Data = None,
+    train: Train = None,
+    held_out: HeldOut = None,
+    n_bytes: Bytes = 8_000_000,
+    entries: Annotated[int, typer.Option("--entries", metavar="K", min=1, help="Beside none.")] = 15,
+    prefix: Prefix = 0,
+    shifts: Shifts = True,
+    steps: Steps = None,
+    seconds: Seconds = 0.0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pieces in a step.")] = 16,
+    context: Annotated[int, typer.Option("--context", min=1, help="Tokens in a piece.")] = 512,
+    assign_tokens: Annotated[
+        int, typer.Option("--assign-tokens", min=1, help="Of a piece, its first, by which it is assigned.")
+    ] = 128,
+    pool: Annotated[int, typer.Option("--pool", min=1, help="Pieces in a round.")] = 128,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often a round goes through its pool.")] = 4,
+    rate: Annotated[float, typer.Option("--rate", help="Learning rate, in deviations of the embeddings.")] = 0.2,
+    chooser_pieces: Annotated[
+        int, typer.Option("--chooser-pieces", min=2, help="Pieces that the chooser is fitted to.")
+    ] = 384,
+    measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 100,
+    windows: Annotated[int, typer.Option("--windows", min=0, help="Held-out pieces; 0: all.")] = 48,
+    patience: Patience = 3,
+    seed: Seed = 0,
+    pause_after: PauseAfter = math.inf,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Train a codebook of conditioners, and what chooses among them; the same command continues a run."""
+    from llmzip.cli.train import _expect_trainer
+
+    _expect_trainer()
+    from llmzip_training.codebook_config import CodebookConfig
+    from llmzip_training.conditioner_jobs import Job, train_codebook
+    from llmzip_training.run_file import ScheduleConfig
+
+    job = Job(
+        out, model, None, data, tuple(train or ()), tuple(held_out or ()), n_bytes, False, device, threads, pause_after
+    )
+    length = 0 if seconds else steps or 400
+    schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
+    numbers = (context, assign_tokens, batch, pool, epochs, rate, chooser_pieces, patience)
+    train_codebook(job, CodebookConfig(schedule, entries, prefix, shifts, *numbers))
+
+
+def memory(
+    out: Out,
+    model: Model = None,
+    data: Data = None,
+    train: Train = None,
+    held_out: HeldOut = None,
+    n_bytes: Bytes = 8_000_000,
+    variants: Annotated[
+        bool, typer.Option("--variants", help="Of shards: give some documents other line ends, capitals, tabs.")
+    ] = False,
+    directions: Annotated[int, typer.Option("--directions", metavar="N", min=1, max=64, help="To combine.")] = 16,
+    steps: Steps = None,
+    seconds: Seconds = 0.0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in a step.")] = 12,
+    context: Annotated[int, typer.Option("--context", min=1, help="Tokens in a window.")] = 512,
+    chunk: Annotated[int, typer.Option("--chunk", min=1, help="Tokens of a chunk, at most.")] = 4096,
+    rate: Annotated[float, typer.Option("--rate", help="Learning rate, in deviations of the embeddings.")] = 0.004,
+    measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 100,
+    windows: Annotated[int, typer.Option("--windows", min=0, help="Held-out chunks; 0: all.")] = 96,
+    patience: Patience = 0,
+    seed: Seed = 0,
+    pause_after: PauseAfter = math.inf,
+    device: Device = None,
+    threads: Threads = None,
+) -> None:
+    """Train directions of steering that each chunk combines for itself; the same command continues a run."""
+    from llmzip.cli.train import _expect_trainer
+
+    _expect_trainer()
+    from llmzip_training.conditioner_jobs import Job, train_memory
+    from llmzip_training.memory import MemoryConfig
+    from llmzip_training.run_file import ScheduleConfig
+
+    files = (None, data, tuple(train or ()), tuple(held_out or ()))
+    job = Job(out, model, *files, n_bytes, variants, device, threads, pause_after)
+    schedule = ScheduleConfig(0 if seconds else steps or 1000, seconds, seed, 10, measure_every, windows)
+    train_memory(job, MemoryConfig(schedule, directions, chunk, context, batch, rate, patience))
