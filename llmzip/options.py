@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmzip.defaults import DEFAULT_LANES, MAX_WORKERS
 from llmzip.errors import ConfigError
@@ -90,6 +90,10 @@ class CompressOptions(CodingOptions):
     overlap: int | None = None
     conditioner: str = "auto"
     embed: bool = False
+
+    def embedding(self, conditioners: str) -> CompressOptions:
+        """The same, with a file of conditioners that goes into the archive."""
+        return replace(self, conditioners=conditioners, embed=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

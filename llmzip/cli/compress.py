@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -33,6 +34,7 @@ def compress(
     conditioners: options.Conditioners = None,
     conditioner: options.Conditioner = "auto",
     embed: options.Embed = False,
+    tune: options.Tune = 0.0,
     chunk_size: options.ChunkSize = None,
     window: options.Window = None,
     overlap: options.Overlap = None,
@@ -71,6 +73,8 @@ def compress(
         )
 
     if len(sources) > 1 or (source is not None and _is_folder(source)):
+        if tune:
+            raise typer.BadParameter("expected one file", param_hint="--tune")
         if remove and not stdout:
             raise typer.BadParameter("only a single file is removed after success", param_hint="--rm")
         _pack(sources, target or compressed_name(sources[0]), force, quiet, verbose, resume, chosen())
@@ -80,8 +84,10 @@ def compress(
 
     def work(source_file: BinaryIO, target_file: BinaryIO, report: Report, journal: BinaryIO | None) -> None:
         from llmzip.archive import compress_stream
+        from llmzip.cli.tuning import tuned
 
-        compress_stream(source_file, target_file, chosen(), report, journal)
+        with tuned(name, chosen(), tune, quiet=quiet) if tune else nullcontext(chosen()) as final:
+            compress_stream(source_file, target_file, final, report, journal)
 
     Transfer(name, target, force, remove and not stdout, quiet, verbose, archive_in=False, resume=resume).run(work)
 

@@ -1,4 +1,4 @@
-"""`llmzip info`: all that an archive says of itself, frame by frame."""
+"""`llmzip info`: all that an archive says of itself, frame by frame, or a file of conditioners."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 
 def info(file: options.Archive, as_json: options.Json = False) -> None:
-    """Show what an archive says of itself: versions, model, window, chunks by method, digest."""
+    """Show what an archive says of itself: versions, model, window, conditioners, chunks by method, digest."""
+    from llmzip.cli.conditioner_info import file_facts, is_conditioner_file, lines_of
     from llmzip.format import scan
 
+    if is_conditioner_file(file):
+        found = file_facts(file)
+        typer.echo(json.dumps({"file": file} | found, indent=2) if as_json else "\n".join([file, *lines_of(found)]))
+        return
     with open_source(file, binary=True) as source:
         frames = [_facts(frame) for frame in scan(source)]
     if as_json:
@@ -26,10 +31,15 @@ def info(file: options.Archive, as_json: options.Json = False) -> None:
     for number, frame in enumerate(frames):
         typer.echo(f"{file}, frame {number}")
         for key, value in frame.items():
-            typer.echo(f"  {key.replace('_', ' '):<20} {_text(value)}")
+            if key == "conditioners" and value:
+                typer.echo("\n".join(f"  {line}" for line in ["conditioners", *lines_of(value)]))
+            else:
+                typer.echo(f"  {key.replace('_', ' '):<20} {_text(value)}")
 
 
 def _facts(frame: FrameSummary) -> dict[str, Any]:
+    from llmzip.cli.conditioner_info import header_facts
+
     header = frame.header
     return {
         "offset": frame.offset,
@@ -42,6 +52,7 @@ def _facts(frame: FrameSummary) -> dict[str, Any]:
         "canary": header.canary.hex() if header.uses_model else None,
         "window": header.window if header.uses_model else None,
         "overlap": header.overlap if header.uses_model else None,
+        "conditioners": header_facts(header),
         "digest": frame.digest.hex() if frame.digest else None,
         "chunks": {
             method.name.lower(): {

@@ -94,6 +94,12 @@ Conditioner = Annotated[
     ),
 ]
 Embed = Annotated[bool, typer.Option("--embed", help="Put the conditioners of -D into the archive.")]
+Tune = Annotated[
+    float,
+    typer.Option(
+        "--tune", metavar="S", min=0, help="First train a steering vector on the input, S seconds; embed it if it pays."
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
 Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]
 Workers = Annotated[

@@ -43,7 +43,7 @@ def language_model(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU.")] = None,
 ) -> None:
     """Train a run file to an exported model; the same command continues a run that was paused or killed."""
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.train import Job, train_language_model
 
     train_language_model(Job(run_file, data, out, cache, tokenizer, pause_after, device, threads))
@@ -56,7 +56,7 @@ def tokenizer(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the tokenizer.json.")],
 ) -> None:
     """Train a byte-level BPE tokenizer on the training documents of the shards."""
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.files import write_whole
     from llmzip_training.tokenizer import sample_texts, train_tokenizer
 
@@ -68,7 +68,7 @@ def tokenizer(
 @app.command("curve")
 def curve(out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]) -> None:
     """Draw the loss curve of a run, loss.png, from its metrics."""
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.metrics import draw_curve
 
     picture = draw_curve(out)
@@ -89,7 +89,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained model as a Hugging Face folder, with the budgets and the cutoff of its selective attention."""
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.export import CUTOFF, export_folder
 
     export_folder(folder, out, _budgets(budgets), CUTOFF if cutoff is None else cutoff)
@@ -129,7 +129,7 @@ def budget_curve(
     allocation_step: Annotated[int, typer.Option("--allocation-step", min=1, help="Tokens.")] = 8,
 ) -> None:
     """Measure the loss of a model against the budget of its pruned attention."""
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.budget_curve import CurveJob, run_curve
 
     texts = tuple(held_out or ())
@@ -158,7 +158,7 @@ def compare(
     ] = False,
 ) -> None:
     """Compare selective with plain attention: small models of equal size, trained alike."""
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.compare import CompareJob
     from llmzip_training.compare import compare as compare_models
 
@@ -167,7 +167,7 @@ def compare(
     compare_models(replace(job, memory_reduce="mean") if memory_mean else job)
 
 
-def _expect_trainer() -> None:
+def expect_trainer() -> None:
     """Refuse to train where the trainer or torch is not installed; looking for them costs nothing."""
     from importlib.util import find_spec
 

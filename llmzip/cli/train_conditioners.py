@@ -60,9 +60,9 @@ def steering(
     threads: Threads = None,
 ) -> None:
     """Train one conditioner, on a text itself or for all of a kind; the same command continues a run."""
-    from llmzip.cli.train import _expect_trainer
+    from llmzip.cli.train import expect_trainer
 
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.conditioner_jobs import Job, train_steering
     from llmzip_training.run_file import ScheduleConfig
     from llmzip_training.steering import SteeringConfig
@@ -109,9 +109,9 @@ def codebook(
     threads: Threads = None,
 ) -> None:
     """Train a codebook of conditioners, and what chooses among them; the same command continues a run."""
-    from llmzip.cli.train import _expect_trainer
+    from llmzip.cli.train import expect_trainer
 
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.codebook_config import CodebookConfig
     from llmzip_training.conditioner_jobs import Job, train_codebook
     from llmzip_training.run_file import ScheduleConfig
@@ -151,9 +151,9 @@ def memory(
     threads: Threads = None,
 ) -> None:
     """Train directions of steering that each chunk combines for itself; the same command continues a run."""
-    from llmzip.cli.train import _expect_trainer
+    from llmzip.cli.train import expect_trainer
 
-    _expect_trainer()
+    expect_trainer()
     from llmzip_training.conditioner_jobs import Job, train_memory
     from llmzip_training.memory import MemoryConfig
     from llmzip_training.run_file import ScheduleConfig

@@ -124,6 +124,19 @@ def save_artefact(
     return artefact_id(settings.to_json(), tokenizer_json, tensors)
 
 
+def read_spec(folder: Path) -> ModelSpec:
+    """The transformer of an artefact, without its tensors.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        ModelInvalidError: it is damaged.
+    """
+    try:
+        return Settings.from_json((folder / SPEC_FILE).read_text(encoding="utf-8")).model
+    except OSError as error:
+        raise ModelNotFoundError(f"artefact {folder}: expected {SPEC_FILE}, found none") from error
+
+
 def load_artefact(folder: Path) -> Artefact:
     """Read an artefact and compute its id, so that damage cannot pass unseen.
 
