@@ -13,9 +13,13 @@ from collections.abc import Callable
 import numpy as np
 
 from llmzip.archive import decompress
+from llmzip.conditioning.conditioner_file import MAGIC, unpack_conditioner_file
+from llmzip.conditioning.conditioner_set import ConditionerSet
+from llmzip.conditioning.description import describe
 from llmzip.entropy import TokenDecoder, TokenEncoder
-from llmzip.errors import FormatError, ModelNotFoundError
+from llmzip.errors import ConditionerInvalidError, FormatError, ModelNotFoundError
 from llmzip.exact.reference import frequencies
+from llmzip.exact.spec import ModelSpec
 from llmzip.format import FrameIndex, Header, read_frames, scan
 from llmzip.format.header import crc8
 from llmzip.format.reader import ByteReader
@@ -31,6 +35,9 @@ _MAX_SIZE = 1 << 22
 _OPTIONS = DecompressOptions(threads=1, workers=0, max_size=_MAX_SIZE)
 _SECTIONS = 2
 _N_SYMBOLS = 64
+_SPEC = ModelSpec(
+    "none", 50, width=8, n_layers=2, n_heads=1, n_kv_heads=1, head_width=8, ff_width=8, max_positions=64, bos_id=0
+)
 
 
 def header(data: bytes) -> None:
@@ -161,7 +168,35 @@ def table(data: bytes) -> None:
     archive(Header(single=True, sections=bool(body)).pack() + body + b"\x18\x20\x30\x3ahello\n")
 
 
+def conditioners(data: bytes) -> None:
+    """A set that is read is written the same, and its numbers are finite."""
+    try:
+        found = ConditionerSet.unpack(data[: len(data) // 4 * 4], _SPEC)
+    except FormatError:
+        return
+    assert found.pack(_SPEC) == data[: len(data) // 4 * 4]
+    assert describe(found)
+    for conditioner in found.conditioners():
+        assert conditioner.n_positions <= 256
+        for rows in (conditioner.prefix, conditioner.shifts):
+            assert rows is None or (rows.shape[1] == _SPEC.width and np.isfinite(rows).all())
+
+
+def conditioner_file(data: bytes) -> None:
+    """A file, or what stands behind a good beginning under the right checksum, is read or refused."""
+    good = MAGIC + bytes(32) + data
+    for blob in (data, good + zlib.crc32(good).to_bytes(4, "little")):
+        try:
+            found = unpack_conditioner_file(blob)
+        except (FormatError, ConditionerInvalidError):
+            continue
+        assert unpack_conditioner_file(found.pack()).id == found.id
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (header, sections, records, index, members, payload, coder, archive, chunks, table)
+    for target in (
+        *(header, sections, records, index, members, payload, coder, archive, chunks, table),
+        *(conditioners, conditioner_file),
+    )
 }
