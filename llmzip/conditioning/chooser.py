@@ -77,9 +77,7 @@ class Chooser:
             raise ConditionerInvalidError(f"chooser: expected rows of equal length, found {len(data)} bytes")
         rows = np.frombuffer(data[_HEAD_SIZE:], _DTYPE).reshape(n_rows, -1).astype(np.float32)
         if n_analysis >= rows.shape[1] or not np.isfinite(rows).all():
-            raise ConditionerInvalidError(
-                "chooser: expected finite numbers and gains beside the analysis, found others"
-            )
+            raise ConditionerInvalidError("chooser: expected finite numbers, gains and then an analysis, found others")
         n_gains = rows.shape[1] - n_analysis
         return cls(rows[:, :n_gains].copy(), rows[:, n_gains:].copy())
 

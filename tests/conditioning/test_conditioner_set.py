@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from llmzip.conditioning.conditioner_set import Basis, Choice, ConditionerSet, Text, conditioner_id
 from llmzip.conditioning.description import describe, lines_of
 from llmzip.conditioning.hyperpriors import Kind, quantise
+from llmzip.conditioning.normal import step_of
 from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.entropy import ParameterDecoder, ParameterEncoder
 from llmzip.errors import FormatError
@@ -81,8 +82,8 @@ def test_a_combination_is_the_rounded_sum() -> None:
     for row, group in zip(found, basis.vectors.groups, strict=True):
         levels = group.integers().reshape(3, 8).tolist()
         sums = [sum(w * levels[a][i] for a, w in enumerate(weights)) for i in range(8)]
-        step = float(group.values()[0]) / float(group.integers()[0])
-        assert row.tolist() == [np.float32(one) * np.float32(step) for one in sums]
+        step = step_of(group.step_code)
+        assert row.tolist() == [np.float32(one) * step for one in sums]
 
 
 @given(st.integers(0, 3), st.lists(st.integers(-4, 4), min_size=3, max_size=3))
