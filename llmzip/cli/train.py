@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from llmzip.cli.train_conditioners import codebook, memory, steering
+from llmzip.cli.train_conditioners import codebook, memory, merge, steering
 from llmzip.errors import BackendError, ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Train language models, and what belongs to them.")
 app.command("steering")(steering)
 app.command("codebook")(codebook)
 app.command("memory")(memory)
+app.command("merge")(merge)
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of shards, *.txt.zst.")]
 Results = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.")]

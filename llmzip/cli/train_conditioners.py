@@ -16,6 +16,10 @@ HeldOut = Annotated[
     list[Path] | None, typer.Option("--held-out", metavar="FILE", help="With --train: measure on it; can be repeated.")
 ]
 Bytes = Annotated[int, typer.Option("--bytes", min=1, help="Of training text that is taken from shards.")]
+Variants = Annotated[
+    int,
+    typer.Option("--variants", metavar="N", min=0, help="Give one document of shards in N other line ends, capitals."),
+]
 Prefix = Annotated[int, typer.Option("--prefix", metavar="N", min=0, help="Rows of the soft prompt.")]
 Shifts = Annotated[bool, typer.Option("--shifts/--no-shifts", help="Steering rows, one a layer and one more.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Length; default: what suits the text.")]
@@ -68,7 +72,7 @@ def steering(
     from llmzip_training.steering import SteeringConfig
 
     files = (text, data, tuple(train or ()), tuple(held_out or ()))
-    job = Job(out, model, *files, n_bytes, False, device, threads, pause_after)
+    job = Job(out, model, *files, n_bytes, 0, device, threads, pause_after)
     # How many steps suit the text is known when it has been read.
     length = 0 if seconds else steps or 1
     schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
@@ -84,6 +88,7 @@ def codebook(
     train: Train = None,
     held_out: HeldOut = None,
     n_bytes: Bytes = 8_000_000,
+    variants: Variants = 0,
     entries: Annotated[int, typer.Option("--entries", metavar="K", min=1, help="Beside none.")] = 15,
     prefix: Prefix = 0,
     shifts: Shifts = True,
@@ -116,9 +121,8 @@ def codebook(
     from llmzip_training.conditioner_jobs import Job, train_codebook
     from llmzip_training.run_file import ScheduleConfig
 
-    job = Job(
-        out, model, None, data, tuple(train or ()), tuple(held_out or ()), n_bytes, False, device, threads, pause_after
-    )
+    files = (None, data, tuple(train or ()), tuple(held_out or ()))
+    job = Job(out, model, *files, n_bytes, variants, device, threads, pause_after)
     length = 0 if seconds else steps or 400
     schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
     numbers = (context, assign_tokens, batch, pool, epochs, rate, chooser_pieces, patience)
@@ -132,9 +136,7 @@ def memory(
     train: Train = None,
     held_out: HeldOut = None,
     n_bytes: Bytes = 8_000_000,
-    variants: Annotated[
-        bool, typer.Option("--variants", help="Of shards: give some documents other line ends, capitals, tabs.")
-    ] = False,
+    variants: Variants = 0,
     directions: Annotated[int, typer.Option("--directions", metavar="N", min=1, max=64, help="To combine.")] = 16,
     steps: Steps = None,
     seconds: Seconds = 0.0,
@@ -162,3 +164,22 @@ def memory(
     job = Job(out, model, *files, n_bytes, variants, device, threads, pause_after)
     schedule = ScheduleConfig(0 if seconds else steps or 1000, seconds, seed, 10, measure_every, windows)
     train_memory(job, MemoryConfig(schedule, directions, chunk, context, batch, rate, patience))
+
+
+def merge(
+    codebook: Annotated[Path, typer.Argument(metavar="CODEBOOK", help="What `train codebook` wrote.")],
+    memory: Annotated[Path, typer.Argument(metavar="MEMORY", help="What `train memory` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the set of both.")],
+    model: Model = None,
+) -> None:
+    """Join a codebook and a memory: each chunk then takes an entry, a combination of its own, or none."""
+    from llmzip.cli.train import expect_trainer
+
+    expect_trainer()
+    from llmzip.models.artefact import load_artefact
+    from llmzip.models.store import find_bundled, find_model
+    from llmzip_training.merge import merge_files
+
+    found = find_model(model) if model else find_bundled()
+    merged = merge_files(codebook, memory, load_artefact(found.path), out)
+    typer.echo(f"{out}: {merged.n_entries} entries")

@@ -42,7 +42,7 @@ class Job:
         data: folder of shards, or else
         train, held_out: files.
         n_bytes: of training text that is taken from shards.
-        variants: whether some of their documents are changed, see `with_variants`.
+        variants: change one of their documents in so many, see `with_variants`; 0 for none.
         device: a torch device; `None` for a GPU where there is one.
         threads: of the CPU; `None` for torch's choice.
         pause_after_s: seconds from now until the run pauses.
@@ -55,7 +55,7 @@ class Job:
     train: tuple[Path, ...] = ()
     held_out: tuple[Path, ...] = ()
     n_bytes: int = 8_000_000
-    variants: bool = False
+    variants: int = 0
     device: str | None = None
     threads: int | None = None
     pause_after_s: float = float("inf")

@@ -83,7 +83,7 @@ def encode_stream(documents: Iterable[bytes], artefact: Artefact) -> TokenStream
 
 
 def shard_streams(
-    data: Path, artefact: Artefact, n_bytes: int, *, variants: bool = False
+    data: Path, artefact: Artefact, n_bytes: int, *, variants: int = 0
 ) -> tuple[TokenStream, TokenStream]:
     """Training and held-out text of the shards of a folder; of each shard about an equal part of `n_bytes`.
 
@@ -91,15 +91,17 @@ def shard_streams(
         data: the folder.
         artefact: of the model.
         n_bytes: of training text.
-        variants: change some documents, see `with_variants`.
+        variants: change one document in so many, see `with_variants`; 0 for none.
 
     Raises:
         FileMissingError: there is no shard.
         FileError: a shard is damaged.
     """
     shards = [(shard.train, shard.held_out) for shard in read_shards(data)]
-    changed = with_variants if variants else list
-    parts = [(changed(_first(train, n_bytes // len(shards))), changed(held_out)) for train, held_out in shards]
+    parts = [
+        (with_variants(_first(train, n_bytes // len(shards)), variants), with_variants(held_out, variants))
+        for train, held_out in shards
+    ]
     train, held_out = zip(*parts, strict=True)
     return encode_stream(_bytes_of(train), artefact), encode_stream(_bytes_of(held_out), artefact)
 

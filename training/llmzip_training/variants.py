@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-# One document in so many is changed, each kind in its turn.
-STRIDE = 6
 VARIANTS: tuple[Callable[[str], str], ...] = (
     lambda text: text.replace("\n", "\r\n"),
     str.upper,
@@ -14,8 +12,11 @@ VARIANTS: tuple[Callable[[str], str], ...] = (
 )
 
 
-def with_variants(documents: Iterable[str]) -> Iterator[str]:
-    """Documents, of which one in six is changed: line ends of CR and LF, capitals, tabs, a word a line."""
+def with_variants(documents: Iterable[str], stride: int) -> Iterator[str]:
+    """Documents, of which one in `stride` is changed, none for 0.
+
+    Line ends of CR and LF, capitals, tabs, a word a line: each has its turn.
+    """
     for i, document in enumerate(documents):
-        turn, rest = divmod(i, STRIDE)
+        turn, rest = divmod(i, stride) if stride else (0, 1)
         yield document if rest else VARIANTS[turn % len(VARIANTS)](document)
