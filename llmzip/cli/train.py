@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from llmzip.cli.train_conditioners import codebook, memory, merge, steering
+from llmzip.cli.train_conditioners import codebook, memory, merge, steering, string
 from llmzip.errors import BackendError, ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Train language models, and what belongs to them.")
 app.command("steering")(steering)
+app.command("string")(string)
 app.command("codebook")(codebook)
 app.command("memory")(memory)
 app.command("merge")(merge)

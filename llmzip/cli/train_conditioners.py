@@ -55,6 +55,9 @@ def steering(
     noise: Annotated[
         str, typer.Option("--noise", help="In place of rounding: uniform, or rounded itself.")
     ] = "uniform",
+    hyperprior: Annotated[
+        str, typer.Option("--hyperprior", help="To code it under: gaussian, empirical, lloyd-max.")
+    ] = "gaussian",
     measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 50,
     windows: Annotated[int, typer.Option("--windows", min=0, help="Windows to measure on; 0: all.")] = 64,
     patience: Patience = 0,
@@ -78,7 +81,21 @@ def steering(
     schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
     options: dict[str, Any] = {"initial": initial, "context": context, "batch": batch, "rate": rate}
     options |= {"rate_weight": rate_weight, "noise": noise, "patience": patience}
-    train_steering(job, SteeringConfig(schedule, prefix, shifts, **options), steps)
+    train_steering(job, SteeringConfig(schedule, prefix, shifts, **options), steps, hyperprior)
+
+
+def string(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Up to 256 tokens.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")],
+    model: Model = None,
+) -> None:
+    """Write a fixed string as a conditioner: it stands before every window as if it were text."""
+    from llmzip.cli.train import expect_trainer
+
+    expect_trainer()
+    from llmzip_training.conditioner_jobs import write_string
+
+    typer.echo(f"{out}: {write_string(text, model, out)} bytes in an archive that holds it")
 
 
 def codebook(

@@ -11,7 +11,7 @@ import pytest
 
 from llmzip.cli import main as llmzip
 from llmzip.conditioning.conditioner_file import read_conditioner_file
-from llmzip.conditioning.conditioner_set import ConditionerSet
+from llmzip.conditioning.conditioner_set import ConditionerSet, Text
 from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.models.artefact import load_artefact
 from llmzip.models.store import StoredModel, find_model
@@ -89,6 +89,26 @@ def test_shared_conditioner_is_trained_on_shards(run: Run, shards: Path, tmp_pat
     assert json.loads((tmp_path / "out" / "report.json").read_text())["measured"] == "held_out"
 
 
+@pytest.mark.parametrize("kind", ["empirical", "lloyd-max"])
+def test_the_hyperprior_is_chosen(kind: str, run: Run, text: Path, tmp_path: Path) -> None:
+    """And stands in the file."""
+    command = ("steering", "--text", text, "--out", tmp_path / "out", "--steps", 2, "--hyperprior", kind, *SHORT)
+    assert run(*command) == 0
+    (entry,) = _set_in(tmp_path / "out" / "conditioner.cond").entries
+    assert isinstance(entry, Vectors)
+    assert {group.hyperprior.name for group in entry.groups} == {kind}
+
+
+def test_a_string_is_a_conditioner(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of its tokens; one that is too long is refused."""
+    assert run("string", "def f(x):", "--model", "tiny", "--out", tmp_path / "a.cond") == 0
+    (entry,) = _set_in(tmp_path / "a.cond").entries
+    assert isinstance(entry, Text)
+    assert load_artefact(find_model("tiny").path).vocabulary.decode(entry.tokens) == b"def f(x):"
+    assert run("string", "a b" * 200, "--model", "tiny", "--out", tmp_path / "b.cond") == 50
+    assert "string: expected 1 to 256 tokens" in capsys.readouterr().err
+
+
 def test_codebook_is_trained_on_files(run: Run, text: Path, tmp_path: Path) -> None:
     """Its folder holds entries and chooser."""
     sizes = ("--steps", 4, "--entries", 2, "--batch", 4, "--pool", 8, "--chooser-pieces", 8, "--windows", 8)
@@ -109,6 +129,7 @@ def test_codebook_is_trained_on_files(run: Run, text: Path, tmp_path: Path) -> N
         ("steering", "--train", "a"),
         ("steering", "--text", "a", "--prefix", 0, "--no-shifts"),
         ("steering", "--text", "a", "--noise", "loud"),
+        ("steering", "--text", "a", "--hyperprior", "none"),
         ("codebook", "--held-out", "a"),
         ("codebook", "--data", "a", "--no-shifts"),
     ],

@@ -11,19 +11,23 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
 from llmzip.allocator import keep_freed_memory
+from llmzip.conditioning.hyperpriors import Kind
+from llmzip.conditioning.vectors import MAX_PREFIX
 from llmzip.errors import ConfigError
 from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.store import find_bundled, find_model
+from llmzip.tokens.tokenizer import ByteTokenizer
 from llmzip_training import codebook, memory, steering
 from llmzip_training.codebook import CodebookTrainer
 from llmzip_training.codebook_config import CodebookConfig
-from llmzip_training.conditioner_files import write_codebook, write_conditioner, write_memory
+from llmzip_training.conditioner_files import write_codebook, write_conditioner, write_memory, write_text
 from llmzip_training.conditioner_run import ConditionerRun
+from llmzip_training.config import expect_one_of
 from llmzip_training.files import write_whole
 from llmzip_training.frozen import FrozenModel, load_frozen
 from llmzip_training.memory import MemoryConfig, MemoryTrainer
@@ -67,18 +71,20 @@ class Job:
             raise ConfigError("training text: expected --text, --data, or --train with --held-out, and one of them")
 
 
-def train_steering(job: Job, config: SteeringConfig, steps: int | None) -> bool:
+def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: str = "gaussian") -> bool:
     """Train a conditioner, until the end or a pause; True at the end.
 
     Args:
         job: where and on what.
         config: how; its schedule's length counts only if it is by seconds.
         steps: how many, unless by seconds; `None` for as many as suit the text.
+        kind: the hyperprior that the result is coded under.
 
     Raises:
         LlmzipError: model, text, checkpoint or configuration are not as they should be, or a loss is not finite.
     """
     pause_at = time.monotonic() + job.pause_after_s
+    expect_one_of("hyperprior", kind, get_args(Kind))
     artefact, model = _model(job)
     text, held_out = _texts(job, artefact)
     config = steering.fitted(config, text, model)
@@ -88,9 +94,27 @@ def train_steering(job: Job, config: SteeringConfig, steps: int | None) -> bool:
     trainer = SteeringTrainer(model, artefact.id, config, text, job.out, held_out)
     if finished := _train(trainer, pause_at):
         trained = trainer.result()
-        write_conditioner(trained, artefact, job.out / "conditioner.cond")
-        _write_report(job.out, trained.report)
+        n_bytes = write_conditioner(trained, artefact, job.out / "conditioner.cond", cast(Kind, kind))
+        _write_report(job.out, trained.report | {"set_bytes": n_bytes})
     return finished
+
+
+def write_string(text: str, model: str | None, out: Path) -> int:
+    """Write a fixed string as a conditioner; the bytes that an archive holds of it.
+
+    Args:
+        text: as it would stand before every window.
+        model: name, id or folder; `None` for the bundled one.
+        out: the file.
+
+    Raises:
+        ConfigError: it has no token, or more than 256.
+    """
+    artefact = load_artefact((find_model(model) if model else find_bundled()).path)
+    tokens = ByteTokenizer(artefact.tokenizer_json, artefact.vocabulary).encode(text.encode())
+    if not 1 <= len(tokens) <= MAX_PREFIX:
+        raise ConfigError(f"string: expected 1 to {MAX_PREFIX} tokens, found {len(tokens)}")
+    return write_text(tokens, artefact, out, {"string": text})
 
 
 def train_codebook(job: Job, config: CodebookConfig) -> bool:
