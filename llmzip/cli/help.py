@@ -26,7 +26,7 @@ def help_on(
         str | None, typer.Argument(metavar="TOPIC", help="A topic or a command; none: what there is.")
     ] = None,
 ) -> None:
-    """Explain a topic: archives, models, speed, resume, damage, safety, environment, exit-codes; or a command."""
+    """Explain a command, or archives, models, conditioners, speed, resume, damage, safety, environment, exit-codes."""
     program = context.find_root()
     # A group; the class of it is another one with each version of typer.
     commands: dict[str, Any] = program.command.commands  # type: ignore[attr-defined]

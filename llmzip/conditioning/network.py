@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,22 +90,22 @@ class HyperpriorNetwork:
     @property
     def n_parts(self) -> int:
         """P."""
-        return self.scale_slopes.shape[0]
+        return int(self.scale_slopes.shape[0])
 
     @property
     def width(self) -> int:
         """D."""
-        return self.scale_slopes.shape[1]
+        return int(self.scale_slopes.shape[1])
 
     @property
     def n_latents(self) -> int:
         """The number k of latents of a row; 0: all vectors have the same distribution."""
-        return self.scale_slopes.shape[2]
+        return int(self.scale_slopes.shape[2])
 
     @property
     def latent_radius(self) -> int:
         """U."""
-        return self.latent_weights.shape[2] // 2
+        return int(self.latent_weights.shape[2]) // 2
 
     @functools.cached_property
     def body(self) -> bytes:
@@ -120,13 +121,13 @@ class HyperpriorNetwork:
 
     def scale_codes(self, part: int, latents: Integers) -> Integers:
         """Codes of the deviations of a row's coordinates, int64 `[D]`, under latents `[k]`."""
-        moved = self.scales[part] + (self.scale_slopes[part] @ latents >> SCALE_SHIFT)
-        return moved.clip(0, 255)
+        moved: Integers = self.scales[part] + (self.scale_slopes[part] @ latents >> SCALE_SHIFT)
+        return np.clip(moved, 0, 255)
 
     def row_means(self, part: int, latents: Integers, radius: int) -> Integers:
         """Means of a row's coordinates in units of 2**-4 steps, int64 `[D]`, moved to those of -radius to radius."""
-        moved = self.means[part] + (self.mean_slopes[part] @ latents >> self.mean_shift)
-        return moved.clip(-16 * radius, 16 * radius)
+        moved: Integers = self.means[part] + (self.mean_slopes[part] @ latents >> self.mean_shift)
+        return np.clip(moved, -16 * radius, 16 * radius)
 
     def latent_frequencies(self, part: int) -> Integers:
         """How probable each latent of a row is, int64 `[k, 2U + 1]`, each at least 1, rows of the sum 2**24."""
@@ -146,7 +147,7 @@ class HyperpriorNetwork:
 
 
 # In the order of the body.
-_FIELDS = (
+_FIELDS: tuple[tuple[str, np.dtype[Any]], ...] = (
     ("step_codes", np.dtype("u1")),
     ("scales", np.dtype("u1")),
     ("means", np.dtype("<i2")),
