@@ -1,18 +1,21 @@
 """What conditioners gain: archives with `auto` against archives with `none`, text by text.
 
-    python -m bench.conditioner_gain FILES... [-D FILE.cond] [--model bundled] [--articles 20 --data DIR]
+    python -m bench.conditioner_gain FILES... [-D FILE.cond] [--model bundled] [--articles 20 --data DIR] [--tune S]
 
 Every archive is decompressed and compared. Texts of one kind can be grouped by `KIND=FILE`; the last lines are the mean
-gain of each kind. Articles are held-out documents of the shards in DIR, which no training saw, a domain for each shard.
-docs/benchmarks.md explains the figures.
+gain of each kind. With `--tune` a steering vector is trained on each text, and embedded where it pays. Articles are
+held-out documents of the shards in DIR, which no training saw, a domain for each shard. docs/benchmarks.md explains
+the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ from bench.arguments import positive, read_text
 from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from llmzip.archive import compress, decompress
+from llmzip.cli.tuning import tuned
 from llmzip.errors import ExactnessError
 from llmzip.format import Method, scan
 from llmzip.options import CompressOptions, DecompressOptions
@@ -89,27 +93,27 @@ def _summary(kind: str, gains: list[Gain]) -> Iterator[Figure]:
 
 
 def _gain(text: Text, chosen: argparse.Namespace) -> Gain:
-    model = model_reference(chosen.model)
-    archives = {
-        conditioner: compress(
-            text.raw,
-            CompressOptions(
-                model=model,
-                conditioner=conditioner,
-                conditioners=chosen.conditioners if conditioner != "none" else None,
-                threads=chosen.threads,
-            ),
-        )
-        for conditioner in ("none", chosen.policy)
-    }
-    options = DecompressOptions(model=model, conditioners=chosen.conditioners, threads=chosen.threads)
-    for conditioner, archive in archives.items():
+    plain = CompressOptions(model=model_reference(chosen.model), conditioner="none", threads=chosen.threads)
+    steered = replace(plain, conditioner=chosen.policy, conditioners=chosen.conditioners)
+    none, auto = compress(text.raw, plain), _tuned(text, steered, chosen.tune)
+    options = DecompressOptions(model=plain.model, conditioners=chosen.conditioners, threads=chosen.threads)
+    for conditioner, archive in (("none", none), (chosen.policy, auto)):
         if decompress(archive, options) != text.raw:
             raise ExactnessError(f"{text.name}, {conditioner}: expected the text back, found something else")
-    none, auto = archives.values()
     methods = [frame.methods for frame in scan(io.BytesIO(auto))]
     n_chunks = sum(found[Method.MODEL].n_chunks for found in methods if Method.MODEL in found)
     return Gain(len(text.raw), len(none), len(auto), n_chunks)
+
+
+def _tuned(text: Text, options: CompressOptions, seconds: float) -> bytes:
+    """An archive of a text, under a conditioner that is trained on it for so long; 0 for none."""
+    if not seconds:
+        return compress(text.raw, options)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / text.name
+        path.write_bytes(text.raw)
+        with tuned(str(path), options, seconds, quiet=False) as final:
+            return compress(text.raw, final)
 
 
 def _texts(chosen: argparse.Namespace) -> Iterator[Text]:
@@ -130,6 +134,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("files", nargs="*", metavar="[KIND=]FILE", help="texts")
     add("-D", dest="conditioners", metavar="FILE", help="conditioners; default: the codebook of the model")
     add("--policy", default="auto", help="auto or best; default: auto")
+    add("--tune", type=float, default=0.0, metavar="S", help="train a steering vector on each text, S seconds")
     add("--model", default=BUNDLED, help="default: bundled")
     add("--data", type=Path, metavar="DIR", help="shards whose held-out documents are texts too")
     add("--articles", type=positive, default=20, metavar="N", help="of each shard; default: 20")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from bench import conditioner_gain, results
 from llmzip.models.artefact import load_artefact
 from llmzip.models.store import StoredModel
+from llmzip.options import CompressOptions
 from llmzip_training.conditioner_files import write_conditioner
 from llmzip_training.steering import Trained
 
@@ -54,3 +56,20 @@ def test_a_missing_file_of_conditioners_ends_the_command(
     assert conditioner_gain.main(arguments) == 1
     assert "conditioners missing.cond: expected a file" in capsys.readouterr().err
     assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_steering_vector_is_trained_on_each_text(arguments: list[str], tmp_path: Path) -> None:
+    """And taken where it pays, which is not on so short a text."""
+    files = arguments[:1] + arguments[4:]
+    assert conditioner_gain.main([*files, "--tune", "0.1", "--threads", "1"]) == 0
+    rows = {
+        row["metric"]: float(row["value"])
+        for row in csv.DictReader((tmp_path / "r.csv").read_text(encoding="utf-8").splitlines())
+    }
+    assert rows["auto"] == rows["none"] > 0
+
+
+def test_options_of_an_archive_change_nothing_else() -> None:
+    """Tuning names the file and embeds it."""
+    options = CompressOptions(model="tiny", threads=2)
+    assert options.embedding("a.cond") == replace(options, conditioners="a.cond", embed=True)
