@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmzip.conditioning.conditioner_file import SUFFIX, ConditionerFile, read_conditioner_file
+from llmzip.conditioning.network import NETWORK_FOLDERS
 from llmzip.errors import ConditionerInvalidError, ConditionerMissingError
-from llmzip.models.store import StoredModel, data_directory, list_models
+from llmzip.models.store import BUNDLED, StoredModel, data_directory, list_models, models_directory
 
 
 def conditioners_directory() -> Path:
     """The folder where archives' conditioners are looked for by their names."""
     return data_directory() / "conditioners"
+
+
+# Where networks of learned hyperpriors are looked for.
+NETWORK_FOLDERS.append(lambda: (BUNDLED, models_directory(), conditioners_directory()))
 
 
 def find_file(reference: str) -> ConditionerFile:

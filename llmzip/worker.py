@@ -188,6 +188,7 @@ def _coder(setup: Setup) -> _Submit:
 def _conditioned(codec: Codec, setup: Setup) -> Codec:
     if not setup.conditioners:
         return codec
+    import llmzip.conditioner_store  # noqa: F401 (says where networks of learned hyperpriors are)
     from llmzip.conditioning.chooser import Chooser
     from llmzip.conditioning.conditioner_set import ConditionerSet
     from llmzip.conditioning.conditioning import Conditioning, Policy

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from llmzip.cli.train_conditioners import codebook, memory, merge, steering, string
+from llmzip.cli.train_hyperprior import hyperprior
 from llmzip.errors import BackendError, ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Train language models, and what belongs to them.")
@@ -18,6 +19,7 @@ app.command("string")(string)
 app.command("codebook")(codebook)
 app.command("memory")(memory)
 app.command("merge")(merge)
+app.command("hyperprior")(hyperprior)
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of shards, *.txt.zst.")]
 Results = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.")]

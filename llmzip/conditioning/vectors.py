@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+import llmzip.conditioning.learned  # noqa: F401 (registers its kind)
 from llmzip.conditioning.conditioner import Conditioner, Floats
 from llmzip.conditioning.hyperpriors import Coordinates
 from llmzip.conditioning.normal import step_of

@@ -17,7 +17,7 @@ from llmzip.conditioning.conditioner_file import MAGIC, unpack_conditioner_file
 from llmzip.conditioning.conditioner_set import ConditionerSet
 from llmzip.conditioning.description import describe
 from llmzip.entropy import TokenDecoder, TokenEncoder
-from llmzip.errors import ConditionerInvalidError, FormatError, ModelNotFoundError
+from llmzip.errors import ConditionerInvalidError, ConditionerMissingError, FormatError, ModelNotFoundError
 from llmzip.exact.reference import frequencies
 from llmzip.exact.spec import ModelSpec
 from llmzip.format import FrameIndex, Header, read_frames, scan
@@ -172,7 +172,7 @@ def conditioners(data: bytes) -> None:
     """A set that is read is written the same, and its numbers are finite."""
     try:
         found = ConditionerSet.unpack(data[: len(data) // 4 * 4], _SPEC)
-    except FormatError:
+    except (FormatError, ConditionerMissingError):
         return
     assert found.pack(_SPEC) == data[: len(data) // 4 * 4]
     assert describe(found)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from llmzip.conditioning.conditioner_file import read_conditioner_file
 from llmzip.errors import ConfigError
@@ -20,8 +21,9 @@ def files(tiny_artefact: Artefact, tmp_path: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     width, n_shifts = tiny_artefact.spec.width, tiny_artefact.spec.n_layers + 1
 
-    def random(*shape: int) -> np.ndarray:  # type: ignore[type-arg]
-        return rng.normal(size=shape).astype(np.float32)
+    def random(*shape: int) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = rng.normal(size=shape).astype(np.float32)
+        return rows
 
     entries = [(np.zeros((0, width), np.float32), random(n_shifts, width)) for _ in range(3)]
     steps = np.full((3, n_shifts), 0.25, np.float32)
