@@ -85,7 +85,7 @@ PRIORS = {
 STEERING_DIFFERENCES = (
     ("model", "Pythia-70m", "--model, in exact integers"),
     ("tokeniser", "Pythia's, on the text read as latin-1", "the model's own, on bytes"),
-    ("window", "2,048 tokens, moved by one for every token", "the archiver's windows, which overlap"),
+    ("window", "the model's, moved by one for every token", "the archiver's windows, which overlap"),
     (
         "first token and length of a chunk",
         "given to the decoder, not counted",
