@@ -91,15 +91,39 @@ def test_no_conditioner_costs_only_the_choice(plain: Codec, conditioners: Condit
     assert all(0 <= len(b) - len(a) <= 4 for a, b in zip(without, chosen, strict=True))
 
 
-def test_the_chooser_decides(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
-    """The entry of the greatest estimate, or none where no estimate is worth it."""
-    width = plain.artefact.spec.width
-    for constants, choice in (([0, 0, 9, 1], 3), ([-1, -1, -1, -1], 0), ([1e-9, 0, 0, 0], 0)):
-        weights = np.zeros((width + 1, 4), dtype=np.float32)
-        weights[-1] = constants
-        codec = plain.with_conditioning(Conditioning(conditioners, chooser=Chooser(weights, weights[:, :0])))
-        same = plain.with_conditioning(Conditioning(conditioners, policy=choice))
-        assert _encode(codec, chunks[-3:]) == _encode(same, chunks[-3:])
+def test_the_chooser_says_what_is_tried(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """None, and the two of the greatest estimates that are worth it."""
+    embedding = plain.artefact.parameters.matrices["embed"]
+    (tokens,) = plain.tokenise(chunks[-3:-2])
+    for constants, numbers in (([0, 0, 9, 1], [0, 3, 4]), ([-1, -1, -1, -1], [0]), ([1e-9, 0, 2, 0], [0, 3])):
+        chooser = _chooser(plain, constants)
+        found = Conditioning(conditioners, chooser=chooser).candidates(tokens, embedding)
+        assert [choice.number for choice in found] == numbers
+
+
+def test_a_chooser_that_errs_does_no_harm(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """Candidates are compared on a part of the chunk, and noise gains nothing there."""
+    noise = ConditionerSet(conditioners.entries[2:])
+    codec = plain.with_conditioning(Conditioning(noise, chooser=_chooser(plain, [9, 9])))
+    none = plain.with_conditioning(Conditioning(noise, policy=Policy.NONE))
+    texts = [chunk for chunk in chunks if len(chunk) > 250][:-1]
+    assert _encode(codec, texts) == _encode(none, texts)
+
+
+def test_a_chooser_that_is_right_is_followed(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """What is smaller by much on all of the chunk is so on a part of it."""
+    each = [_encode(plain.with_conditioning(Conditioning(conditioners, policy=i)), chunks) for i in range(5)]
+    codec = plain.with_conditioning(Conditioning(conditioners, chooser=_chooser(plain, [9, 9, 0, 0])))
+    for i, payload in enumerate(_encode(codec, chunks)):
+        sizes = [len(each[number][i]) for number in (0, 1, 2)]
+        assert len(payload) in sizes
+        assert len(payload) <= min(sizes) + 0.05 * sizes[0]
+
+
+def _chooser(codec: Codec, constants: Sequence[float]) -> Chooser:
+    weights = np.zeros((codec.artefact.spec.width + 1, len(constants)), dtype=np.float32)
+    weights[-1] = constants
+    return Chooser(weights, weights[:, :0])
 
 
 def test_the_canary_knows_the_conditioners(plain: Codec, conditioners: ConditionerSet) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llmzip.conditioning.conditioner import Conditioner, Ids
 from llmzip.conditioning.normal import normal_frequencies, sigma_of
 from llmzip.conditioning.vectors import MAX_PREFIX, Shape, Vectors
-from llmzip.entropy import ParameterDecoder, ParameterEncoder
+from llmzip.entropy import BitCounter, ParameterDecoder, ParameterEncoder, ParameterWriter
 from llmzip.errors import FormatError
 from llmzip.exact.spec import ModelSpec
 
@@ -81,7 +81,7 @@ class Basis:
         """Of the weights -radius .. radius in each direction, int64 `[d, 2 * radius + 1]`."""
         return np.stack([normal_frequencies(sigma_of(int(code)), 0, self.radius) for code in self.spreads])
 
-    def write_weights(self, encoder: ParameterEncoder, weights: Whole) -> None:
+    def write_weights(self, encoder: ParameterWriter, weights: Whole) -> None:
         """Write weights int64 `[d]`, each from -radius to radius."""
         encoder.choices_each((weights + self.radius).astype(np.int32), self.frequencies)
 
@@ -117,12 +117,18 @@ class ConditionerSet:
         """Whether the last choice is weights that the chunk brings."""
         return self.basis is not None and self.basis.own
 
-    def write_choice(self, encoder: ParameterEncoder, choice: Choice) -> None:
+    def write_choice(self, encoder: ParameterWriter, choice: Choice) -> None:
         """Write what a chunk has chosen. Source: SPEC.md, section 9.4."""
         encoder.uniform(choice.number, self.n_choices)
         if choice.weights:
             assert self.basis is not None
             self.basis.write_weights(encoder, np.array(choice.weights))
+
+    def choice_bits(self, choice: Choice) -> float:
+        """What a choice costs."""
+        counter = BitCounter()
+        self.write_choice(counter, choice)
+        return counter.bits
 
     def read_choice(self, decoder: ParameterDecoder) -> Choice:
         """The inverse of `write_choice`."""

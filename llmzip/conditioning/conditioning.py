@@ -15,8 +15,9 @@ from llmzip.conditioning.conditioner_set import Choice, ConditionerSet
 from llmzip.errors import FormatError
 from llmzip.exact.matrix import QuantisedMatrix
 
-# Bits beyond that of the choice that an estimate must promise: below it, errors cost more than choosing gains.
+# Bits of a chunk that an estimate must promise to be tried, and how many choices are tried beside none.
 MARGIN_BITS = 8.0
+MOST_TRIED = 2
 NAME_SIZE = 8
 _EMBEDDED, _NAMED = 0, 1
 
@@ -59,7 +60,7 @@ class Conditioning:
     policy: Policy | int = Policy.AUTO
 
     def candidates(self, tokens: NDArray[np.int32], embedding: QuantisedMatrix) -> Sequence[Choice]:
-        """The choices that are to be tried for a chunk, of which the best is taken.
+        """The choices that are to be tried for a chunk, none first where there are several; the best is taken.
 
         Args:
             tokens: of the chunk.
@@ -78,10 +79,15 @@ class Conditioning:
         if self.policy is Policy.BEST:
             return entries + own
         bits = self.chooser.estimate(mean) * len(tokens)
-        best = int(bits.argmax())
-        if bits[best] <= MARGIN_BITS:
-            return [Choice()]
-        return [Choice(1 + best)] if best < n_entries else own
+        numbers = 1 + np.argsort(-bits, kind="stable")[:MOST_TRIED]
+        promising = [int(number) for number in numbers if bits[number - 1] > MARGIN_BITS]
+        tried = [choice for number in promising for choice in ([Choice(number)] if number <= n_entries else own)]
+        return [Choice(), *(choice for choice in tried if choice.number)]
+
+    @property
+    def samples(self) -> bool:
+        """Whether candidates are compared on a part of the chunk; else on all of it."""
+        return self.policy is Policy.AUTO and self.chooser is not None
 
     def _own(self, chooser: Chooser, mean: NDArray[np.float64]) -> list[Choice]:
         """What a chunk brings itself, if it may and that is anything."""

@@ -69,7 +69,7 @@ def test_the_archiver_gains_what_was_trained(tiny_artefact: Artefact, streams: S
     codec = plain.with_conditioning(Conditioning(file.unpack_set(tiny_artefact.spec), chooser=file.chooser))
     chunks = codec.tokenise([_numbers(61) * 3, _capitals(62) * 3])
     choices = [codec.conditioning.candidates(tokens, tiny_artefact.parameters.matrices["embed"]) for tokens in chunks]
-    assert len({choice.weights for (choice,) in choices}) == 2
+    assert len({own.weights for _, own in choices}) == 2
     own, none = (list(one.encode(chunks, map)) for one in (codec, plain))
     assert all(len(a) < len(b) for a, b in zip(own, none, strict=True))
 
