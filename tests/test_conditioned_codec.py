@@ -85,7 +85,7 @@ def test_the_best_is_the_smallest(plain: Codec, conditioners: ConditionerSet, ch
 
 
 def test_no_conditioner_costs_only_the_choice(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
-    """Among five equal ones: at most a word more, whatever the chunk."""
+    """A tenth of a bit, which is a word now and then."""
     without = _encode(plain, chunks)
     chosen = _encode(plain.with_conditioning(Conditioning(conditioners, policy=Policy.NONE)), chunks)
     assert all(0 <= len(b) - len(a) <= 4 for a, b in zip(without, chosen, strict=True))

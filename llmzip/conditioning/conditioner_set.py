@@ -26,6 +26,8 @@ MAX_ENTRIES = 255
 MAX_DIRECTIONS = 64
 MAX_COORDINATES = 1 << 22
 MAX_RADIUS = 127
+# Of no conditioner and of any: where none pays, the choice is to cost next to nothing.
+_ANY = np.array([15 << 20, 1 << 20], dtype=np.int64)
 
 Whole = NDArray[np.int64]
 
@@ -119,7 +121,10 @@ class ConditionerSet:
 
     def write_choice(self, encoder: ParameterWriter, choice: Choice) -> None:
         """Write what a chunk has chosen. Source: SPEC.md, section 9.4."""
-        encoder.uniform(choice.number, self.n_choices)
+        if self.n_choices > 1:
+            encoder.choices(np.array([choice.number > 0], dtype=np.int32), _ANY)
+        if choice.number:
+            encoder.uniform(choice.number - 1, self.n_choices - 1)
         if choice.weights:
             assert self.basis is not None
             self.basis.write_weights(encoder, np.array(choice.weights))
@@ -132,7 +137,8 @@ class ConditionerSet:
 
     def read_choice(self, decoder: ParameterDecoder) -> Choice:
         """The inverse of `write_choice`."""
-        number = decoder.uniform(self.n_choices)
+        conditioned = self.n_choices > 1 and bool(decoder.choices(1, _ANY)[0])
+        number = 1 + decoder.uniform(self.n_choices - 1) if conditioned else 0
         if self.basis is None or number <= self.n_entries:
             return Choice(number)
         return Choice(number, tuple(self.basis.read_weights(decoder).tolist()))
