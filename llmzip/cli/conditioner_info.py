@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmzip.errors import ModelError
+from llmzip.format.limits import CONDITIONER_MAGIC
 
 if TYPE_CHECKING:
     from llmzip.format import Header
@@ -13,13 +14,11 @@ if TYPE_CHECKING:
 
 def is_conditioner_file(name: str) -> bool:
     """Whether a file begins as conditioner files do."""
-    from llmzip.conditioning.conditioner_file import MAGIC
-
     path = Path(name)
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(CONDITIONER_MAGIC)) == CONDITIONER_MAGIC
 
 
 def file_facts(name: str) -> dict[str, Any]:
@@ -47,12 +46,12 @@ def header_facts(header: Header) -> dict[str, Any] | None:
     Raises:
         FormatError: the section is none.
     """
-    from llmzip.conditioning.conditioning import embedded_body, name_in
-
     if header.codebook:
         return {"place": "codebook of the model"}
     if not header.conditioner:
         return None
+    from llmzip.conditioning.conditioning import embedded_body, name_in
+
     name = name_in(header.conditioner)
     if name is not None:
         return {"place": "named", "name": name.hex()}

@@ -17,11 +17,11 @@ from llmzip.conditioning.chooser import Chooser
 from llmzip.conditioning.conditioner_set import ConditionerSet, conditioner_id
 from llmzip.errors import ConditionerInvalidError, ConditionerMissingError, FormatError
 from llmzip.exact.spec import ModelSpec
-from llmzip.format.limits import MAX_SECTION_LENGTH
+from llmzip.format.limits import CONDITIONER_MAGIC, MAX_SECTION_LENGTH
 from llmzip.format.reader import ByteReader
 from llmzip.format.varint import pack_varint
 
-MAGIC = b"\x89LZC\r\n\x1a\x01"
+MAGIC = CONDITIONER_MAGIC
 SUFFIX = ".cond"
 _ID_SIZE = 32
 _MAX_NOTES = 1 << 16

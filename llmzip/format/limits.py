@@ -34,3 +34,5 @@ MIN_DICTIONARY, MAX_DICTIONARY = 1 << 12, 1 << 26
 
 INDEX_STRIDE = 64
 MAX_TRAILER_LENGTH = (1 << 16) - 1
+# Of conditioner files, which have a format of their own: SPEC.md, section 14.6.
+CONDITIONER_MAGIC = b"\x89LZC\r\n\x1a\x01"
