@@ -41,8 +41,8 @@ BLOCK_ROWS = 126
 # Elements of logits held at once, for the same reason.
 OUTPUT_ELEMENTS = 1 << 20
 TILE_ROWS = 6
-# Of a chunk, to compare its candidates on, and how many bits they must differ there. Without that, by estimates alone,
-# a held-out text came out 2.5 % larger.
+# Of a chunk, to compare its candidates on, and how many bits they must differ there. By estimates alone, texts that the
+# chooser misjudges become larger.
 SAMPLE_TOKENS = 256
 SAMPLE_MARGIN = 4.0
 CANARY_TOKENS = 16
