@@ -1,11 +1,12 @@
 """What conditioners gain: archives with `auto` against archives with `none`, text by text.
 
     python -m bench.conditioner_gain FILES... [-D FILE.cond] [--model bundled] [--articles 20 --data DIR] [--tune S]
+                                    [--first BYTES]
 
 Every archive is decompressed and compared. Texts of one kind can be grouped by `KIND=FILE`; the last lines are the mean
-gain of each kind. With `--tune` a steering vector is trained on each text, and embedded where it pays. Articles are
-held-out documents of the shards in DIR, which no training saw, a domain for each shard. docs/benchmarks.md explains
-the figures.
+gain of each kind. With `--first` only the beginnings of texts are compressed, as if they were short. With `--tune` a
+steering vector is trained on each text, and embedded where it pays. Articles are held-out documents of the shards in
+DIR, which no training saw, a domain for each shard. docs/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
     print(*HEADER, sep="\n")
     kinds: dict[str, list[Gain]] = defaultdict(list)
     for text in _texts(chosen):
-        gain = _gain(text, chosen)
+        gain = _gain(text._replace(raw=text.raw[: chosen.first]), chosen)
         kinds[text.kind].append(gain)
         print(
             f"| {text.kind} | {text.name} | {gain.n_raw:,} | {gain.n_chunks} | {gain.none:,} | {gain.auto:,} "
@@ -138,6 +139,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--model", default=BUNDLED, help="default: bundled")
     add("--data", type=Path, metavar="DIR", help="shards whose held-out documents are texts too")
     add("--articles", type=positive, default=20, metavar="N", help="of each shard; default: 20")
+    add("--first", type=positive, metavar="BYTES", help="of each text; default: all of it")
     add("--threads", type=positive, metavar="N", help="default: one a core")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     return parser.parse_args(arguments)

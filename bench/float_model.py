@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.own_model import OwnModel
-from llmzip.codec import Tokens, Window, Windowing
+from llmzip.codec import Tokens
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec
 from llmzip.models.convert import load_float_model
+from llmzip.windows import Window, Windowing
 
 OWN_FAMILY = "llmzip_selective"
 # The log of probabilities is taken over this many rows at once, to bound memory.

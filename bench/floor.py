@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip import codec as codec_module
-from llmzip.codec import Codec, Tokens, Window
+from llmzip.codec import Codec, Tokens
 from llmzip.exact.backend import Backend
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
+from llmzip.windows import Window
 
 
 class Floor:

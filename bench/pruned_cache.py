@@ -27,7 +27,7 @@ from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from bench.selection import budgets_of, describe, with_selection
 from bench.timing import Spread, interleave
-from llmzip.codec import Codec, Tokens, Windowing
+from llmzip.codec import Codec, Tokens
 from llmzip.errors import ConfigError, ExactnessError
 from llmzip.exact.backend import Backend, Cache, Floats
 from llmzip.exact.cpu import SelectiveCpuCache
@@ -36,6 +36,7 @@ from llmzip.exact.transformer import Segment
 from llmzip.loading import load_codec
 from llmzip.models.artefact import Artefact
 from llmzip.options import CompressOptions
+from llmzip.windows import Windowing
 
 UNPRUNED = "nothing dropped"
 DEFAULT_LANES = 32

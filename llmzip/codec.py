@@ -1,10 +1,8 @@
 """The chunk codec: a model's predictions, window by window, and the range coder.
 
-A chunk's tokens are covered by windows. The first begins with BOS and codes `window` tokens; each
-further one begins with BOS and the last `overlap` tokens, and codes `window - overlap`. What a
-conditioner puts behind BOS takes its places from the window. The encoder
-knows all tokens and evaluates windows whole, in any order, on any thread; the decoder (`llmzip.lanes`) steps
-through many chunks at once, one lane each. Both get the same integers from the engine, whatever the batch.
+The encoder knows all tokens and evaluates windows (`llmzip.windows`) whole, in any order, on any thread; the decoder
+(`llmzip.lanes`) steps through many chunks at once, one lane each. Both get the same integers from the engine, whatever
+the batch.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +29,7 @@ from llmzip.exact.transformer import Segment, Transformer
 from llmzip.format.limits import CANARY_SIZE
 from llmzip.models.artefact import Artefact
 from llmzip.tokens.tokenizer import ByteTokenizer
+from llmzip.windows import Window, Windowing
 
 Tokens = NDArray[np.int32]
 
@@ -41,21 +39,13 @@ BLOCK_ROWS = 126
 # Elements of logits held at once, for the same reason.
 OUTPUT_ELEMENTS = 1 << 20
 TILE_ROWS = 6
-# Of a chunk, to compare its candidates on, and how many bits they must differ there. By estimates alone, texts that the
-# chooser misjudges become larger.
+# Of a chunk, to compare its candidates on. By estimates alone, texts that the chooser misjudges become larger.
 SAMPLE_TOKENS = 256
-SAMPLE_MARGIN = 4.0
+# Buckets, and members of one, share 2**24 among them. SPEC.md, section 9.
+SHARE_BITS = 24
 CANARY_TOKENS = 16
 # Chunks that become tokens together, on all threads of the tokenizer; it takes thirty times their size in memory.
 TOKENISED_TOGETHER = 16
-
-
-class Window(NamedTuple):
-    """One window of a chunk: it sees `tokens[start:stop - 1]` after BOS and codes `tokens[coded:stop]`."""
-
-    start: int
-    coded: int
-    stop: int
 
 
 class Work(NamedTuple):
@@ -69,38 +59,6 @@ class Work(NamedTuple):
 # The frequencies of buckets and members for what a window codes, part by part.
 Coded = list[tuple[Floats, Floats]]
 Apply = Callable[[Callable[[Work], Coded], Iterable[Work]], Iterator[Coded]]
-
-
-@dataclass(frozen=True)
-class Windowing:
-    """How a chunk's tokens are covered. SPEC.md, section 9."""
-
-    window: int
-    overlap: int
-
-    def cover(self, n_tokens: int) -> Iterator[Window]:
-        """The windows of a chunk of `n_tokens` tokens, in order."""
-        start = coded = 0
-        while coded < n_tokens:
-            stop = min(start + self.window, n_tokens) if coded == 0 else min(coded + self._step, n_tokens)
-            yield Window(start, coded, stop)
-            coded = stop
-            start = stop - self.overlap
-
-    def beside(self, n_positions: int) -> Windowing:
-        """The windows that are left beside a conditioner of so many positions.
-
-        Raises:
-            ConfigError: there is no room for text.
-        """
-        if self.window - n_positions <= self.overlap:
-            message = f"window: expected more than {self.overlap + n_positions} tokens for overlap and conditioner"
-            raise ConfigError(f"{message}, found {self.window}")
-        return Windowing(self.window - n_positions, self.overlap)
-
-    @property
-    def _step(self) -> int:
-        return self.window - self.overlap
 
 
 class Codec:
@@ -229,22 +187,19 @@ class Codec:
             return choices
         n_sample = min(SAMPLE_TOKENS, len(tokens), self.windowing.window // 2)
         start = (len(tokens) - n_sample) // 2
-        sample, share = tokens[start : start + n_sample], n_sample / len(tokens)
-        found = self.conditioning.set
-        bits = [self._bits(sample, choice) + share * found.choice_bits(choice) for choice in choices]
-        # None is the first, and taken unless another gains for certain.
-        bits[0] -= SAMPLE_MARGIN
-        return [choices[int(np.argmin(bits))]]
+        sample = tokens[start : start + n_sample]
+        bits = np.stack([self._bits(sample, choice) for choice in choices])
+        return self.conditioning.narrowed(choices, bits, len(tokens))
 
-    def _bits(self, tokens: Tokens, choice: Choice) -> float:
-        """What tokens cost as a window's beginning under a choice."""
-        bits = 0.0
+    def _bits(self, tokens: Tokens, choice: Choice) -> NDArray[np.float64]:
+        """What each token costs, as a window's beginning under a choice."""
+        bits: list[NDArray[np.float64]] = []
         for work in self._works(tokens, choice):
             for (buckets, members), own in self._parts(work):
                 rows = np.arange(len(own))
                 shares = np.stack([buckets[rows, own // self.bucket_size], members[rows, own % self.bucket_size]])
-                bits += 2 * 24 * len(own) - float(np.log2(shares.astype(np.float64) + 1).sum())
-        return bits
+                bits.append(2 * SHARE_BITS - np.log2(shares.astype(np.float64) + 1).sum(axis=0))
+        return np.concatenate(bits)
 
     def _parts(self, work: Work) -> Iterator[tuple[tuple[Floats, Floats], Tokens]]:
         """The frequencies of a window, and the tokens that they are for."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmzip.conditioner_store import find_by_name, find_file
 from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
-from llmzip.conditioning.conditioner_set import ConditionerSet, conditioner_id
+from llmzip.conditioning.conditioner_set import ConditionerSet
 from llmzip.conditioning.conditioning import Conditioning, Place, Policy, embedded_body, name_in
 from llmzip.errors import ConditionerInvalidError, ConfigError, ModelMismatchError
 
@@ -39,7 +41,12 @@ def conditioned_for(codec: Codec, model: StoredModel, options: CompressOptions) 
             f"conditioner {options.conditioner}: expected a model with a codebook, or conditioners by -D, found neither"
         )
     _check_model(file, codec)
-    return _conditioned(codec, file, place, _policy(options.conditioner, file, codec))
+    found = file.unpack_set(codec.artefact.spec)
+    if file.chooser:
+        own = found.basis.n_directions if found.basis is not None and found.basis.own else 0
+        file.chooser.check(codec.artefact.spec.width, found.n_choices, own)
+    policy = _policy(options.conditioner, file.names, found.n_entries)
+    return codec.with_conditioning(Conditioning(found, file.body, file.id, place, file.chooser, policy))
 
 
 def conditioned_by(codec: Codec, header: Header, codebook: ConditionerFile | None, options: DecompressOptions) -> Codec:
@@ -58,35 +65,29 @@ def conditioned_by(codec: Codec, header: Header, codebook: ConditionerFile | Non
         FormatError: what the header holds is none.
     """
     if codebook is not None:
-        return _conditioned(codec, codebook, Place.CODEBOOK, Policy.AUTO)
+        return _reader(codec, codebook.body, Place.CODEBOOK)
     if not header.conditioner:
         return codec
     name = name_in(header.conditioner)
     if name is None:
-        body = embedded_body(header.conditioner)
-        return _embedded(codec, body)
+        return _reader(codec, embedded_body(header.conditioner), Place.EMBEDDED)
     if options.conditioners is None:
-        return _conditioned(codec, find_by_name(name, codec.artefact.id), Place.NAMED, Policy.AUTO)
+        return _reader(codec, find_by_name(name, codec.artefact.id).body, Place.NAMED)
     file = find_file(options.conditioners)
     if not file.id.startswith(name):
         found = file.id[: len(name)].hex()
         raise ModelMismatchError(f"archive needs conditioners {name.hex()}, found {found} ({options.conditioners})")
     _check_model(file, codec)
-    return _conditioned(codec, file, Place.NAMED, Policy.AUTO)
+    return _reader(codec, file.body, Place.NAMED)
 
 
-def _embedded(codec: Codec, body: bytes) -> Codec:
-    found = ConditionerSet.unpack(body, codec.artefact.spec)
-    identity = conditioner_id(codec.artefact.id, body)
-    return codec.with_conditioning(Conditioning(found, body, identity, Place.EMBEDDED))
-
-
-def _conditioned(codec: Codec, file: ConditionerFile, place: Place, policy: Policy | int) -> Codec:
-    found = file.unpack_set(codec.artefact.spec)
-    if file.chooser:
-        own = found.basis.n_directions if found.basis is not None and found.basis.own else 0
-        file.chooser.check(codec.artefact.spec.width, found.n_choices, own)
-    return codec.with_conditioning(Conditioning(found, file.body, file.id, place, file.chooser, policy))
+@functools.lru_cache(maxsize=4)
+def _reader(codec: Codec, body: bytes, place: Place) -> Codec:
+    """The codec that reads under a set; kept, for an archive's frames may all have the same."""
+    file = ConditionerFile(codec.artefact.id, body)
+    spec = codec.artefact.spec
+    found = ConditionerSet.unpack(body, spec) if place is Place.EMBEDDED else file.unpack_set(spec)
+    return codec.with_conditioning(Conditioning(found, body, file.id, place))
 
 
 def _check_model(file: ConditionerFile, codec: Codec) -> None:
@@ -96,15 +97,13 @@ def _check_model(file: ConditionerFile, codec: Codec) -> None:
         )
 
 
-def _policy(conditioner: str, file: ConditionerFile, codec: Codec) -> Policy | int:
+def _policy(conditioner: str, names: Sequence[str], n_entries: int) -> Policy | int:
     """What the user asked for: a policy, or the number or name of an entry."""
     if conditioner in list(Policy):
         return Policy(conditioner)
-    names = file.notes.get("names", [])
-    n_entries = file.unpack_set(codec.artefact.spec).n_entries
     if conditioner in names:
-        return 1 + int(names.index(conditioner))
+        return 1 + names.index(conditioner)
     if conditioner.isascii() and conditioner.isdigit() and 1 <= int(conditioner) <= n_entries:
         return int(conditioner)
-    known = ", ".join([*Policy, *map(str, names)]) + f" or 1 to {n_entries}"
+    known = ", ".join([*Policy, *names]) + f" or 1 to {n_entries}"
     raise ConfigError(f"conditioner: expected {known}, found {conditioner!r}")

@@ -14,11 +14,12 @@ from llmzip.options import CompressOptions, DecompressOptions
 from llmzip.resources import Share, check_chunk, check_model
 
 if TYPE_CHECKING:
-    from llmzip.codec import Codec, Windowing
+    from llmzip.codec import Codec
     from llmzip.conditioning.conditioner_file import ConditionerFile
     from llmzip.exact.spec import ModelSpec
     from llmzip.format import ChunkPlace
     from llmzip.models.store import StoredModel
+    from llmzip.windows import Windowing
     from llmzip.worker_pool import WorkerPool
 
 
@@ -176,7 +177,7 @@ def choose_windowing(spec: ModelSpec, window: int | None, overlap: int | None) -
     Raises:
         ConfigError: the model or the format does not allow them.
     """
-    from llmzip.codec import Windowing
+    from llmzip.windows import Windowing
 
     limit = spec.max_positions
     if window is None:

@@ -169,9 +169,10 @@ def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _coder(setup: Setup) -> _Submit:
-    from llmzip.codec import Codec, Windowing
+    from llmzip.codec import Codec
     from llmzip.lanes import LaneDecoder
     from llmzip.models.artefact import load_artefact
+    from llmzip.windows import Windowing
 
     artefact = load_artefact(Path(setup.folder))
     if artefact.id != setup.artefact_id:

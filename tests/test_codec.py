@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.errors import ConfigError, FormatError
 from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import Artefact
+from llmzip.windows import Windowing
 
 WINDOWINGS = [Windowing(32, 0), Windowing(32, 8), Windowing(64, 48), Windowing(128, 32)]
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.conditioning.chooser import Chooser
-from llmzip.conditioning.conditioner_set import ConditionerSet, Text
+from llmzip.conditioning.conditioner_set import Choice, ConditionerSet, Text
 from llmzip.conditioning.conditioning import Conditioning, Policy
 from llmzip.conditioning.hyperpriors import quantise
 from llmzip.conditioning.vectors import Shape, Vectors
@@ -17,6 +17,7 @@ from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec
 from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import Artefact
+from llmzip.windows import Windowing
 
 
 def _vectors(spec: ModelSpec, n_prefix: int, *, shifted: bool, seed: int) -> Vectors:
@@ -99,6 +100,32 @@ def test_the_chooser_says_what_is_tried(plain: Codec, conditioners: ConditionerS
         chooser = _chooser(plain, constants)
         found = Conditioning(conditioners, chooser=chooser).candidates(tokens, embedding)
         assert [choice.number for choice in found] == numbers
+
+
+def test_what_a_sample_leaves(conditioners: ConditionerSet) -> None:
+    """None where nothing gains; what gains for certain; none and the best where the sample is too small to tell."""
+    conditioning = Conditioning(conditioners)
+    choices = [Choice(number) for number in range(3)]
+    none = np.full(256, 6.0)
+    noise = np.random.default_rng(0).normal(size=(2, 256))
+    for gains, left in (
+        ([-0.01, -0.5], [0]),
+        ([0.0, 0.5], [2]),
+        ([0.6, 0.5], [1]),
+        ([0.05, -0.2], [0, 1]),
+        ([0.0002, 0.0], [0]),
+    ):
+        steered = 6.0 - np.array(gains)[:, None] - (noise - noise.mean(axis=1, keepdims=True))
+        found = conditioning.narrowed(choices, np.vstack([none, steered]), 4000)
+        assert [choice.number for choice in found] == left, gains
+
+
+def test_an_uncertain_choice_is_made_by_size(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:
+    """A text is never longer by more than what says that it has no conditioner."""
+    codec = plain.with_conditioning(Conditioning(conditioners, chooser=_chooser(plain, [9, 9, 9, 9])))
+    none = plain.with_conditioning(Conditioning(conditioners, policy=Policy.NONE))
+    for payload, other in zip(_encode(codec, chunks), _encode(none, chunks), strict=True):
+        assert len(payload) <= len(other)
 
 
 def test_a_chooser_that_errs_does_no_harm(plain: Codec, conditioners: ConditionerSet, chunks: list[bytes]) -> None:

@@ -10,6 +10,7 @@ _RANKS = {
     "allocator": 0,
     "errors": 0,
     "chunking": 1,
+    "windows": 1,
     "entropy": 1,
     "own_file": 1,
     "exact": 1,

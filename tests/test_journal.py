@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmzip.archive import compress, decompress
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.encoding import StreamCompressor
 from llmzip.journal import Journal
 from llmzip.loading import load_codec
 from llmzip.models.artefact import Artefact
 from llmzip.options import CompressOptions, DecompressOptions
+from llmzip.windows import Windowing
 
 OPTIONS = CompressOptions(model="tiny", window=64, chunk_size=400, threads=1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.entropy import TokenEncoder
 from llmzip.errors import FormatError
 from llmzip.exact.spec import ModelSpec, Ngrams, Selection
@@ -19,6 +19,7 @@ from llmzip.lanes import LaneDecoder, Lanes
 from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.convert.float_model import FloatModel, tensor_shape
 from llmzip.models.quantise import build_artefact
+from llmzip.windows import Windowing
 
 # 300 tokens are 17 buckets of 18, the last of which is not full, and an 18th that nobody may use.
 VOCAB_SIZE = 300

@@ -48,6 +48,12 @@ class ConditionerFile:
         """32 bytes that name model and set."""
         return conditioner_id(self.artefact_id, self.body)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the entries, as the notes have them; none where they have no list."""
+        names = self.notes.get("names")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
     def pack(self) -> bytes:
         """The bytes of the file."""
         notes = json.dumps(self.notes, sort_keys=True).encode()

@@ -18,6 +18,8 @@ from llmzip.exact.matrix import QuantisedMatrix
 # Bits of a chunk that an estimate must promise to be tried, and how many choices are tried beside none.
 MARGIN_BITS = 8.0
 MOST_TRIED = 2
+# By how many standard errors the gain on a sample must be above 0 to be taken for certain.
+CERTAIN_ERRORS = 3.0
 NAME_SIZE = 8
 _EMBEDDED, _NAMED = 0, 1
 
@@ -88,6 +90,27 @@ class Conditioning:
     def samples(self) -> bool:
         """Whether candidates are compared on a part of the chunk; else on all of it."""
         return self.policy is Policy.AUTO and self.chooser is not None
+
+    def narrowed(self, choices: Sequence[Choice], bits: NDArray[np.float64], n_tokens: int) -> Sequence[Choice]:
+        """Those that are left after a look at a sample of a chunk.
+
+        Args:
+            choices: none first.
+            bits: what each of the sample's tokens costs under each choice, `[len(choices), n]`.
+            n_tokens: of the chunk.
+
+        Returns:
+            None alone where nothing promises a gain; what gains most alone where its gain is certain; else both, of
+            which the smaller payload is to be taken.
+        """
+        costs = np.array([self.set.choice_bits(choice) for choice in choices])
+        gains = n_tokens * (bits[0] - bits).mean(axis=1) + costs[0] - costs
+        best = int(np.argmax(gains))
+        if best == 0:
+            return choices[:1]
+        differences = bits[0] - bits[best]
+        error = n_tokens * differences.std() / np.sqrt(len(differences))
+        return [choices[best]] if gains[best] > CERTAIN_ERRORS * error else [choices[0], choices[best]]
 
     def _own(self, chooser: Chooser, mean: NDArray[np.float64]) -> list[Choice]:
         """What a chunk brings itself, if it may and that is anything."""

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from bench.coding import Coding
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.errors import ExactnessError
 from llmzip.lanes import Lanes
 from llmzip.models.artefact import Artefact
+from llmzip.windows import Windowing
 
 
 @pytest.fixture

@@ -48,6 +48,12 @@ def test_both_archives_are_made_and_compared(
     assert "| code | mean of 2 | 5,000 | 2 |" in capsys.readouterr().out
 
 
+def test_beginnings_are_texts_of_their_own(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Shorter texts stay as they are."""
+    assert conditioner_gain.main([*arguments, "--first", "2500"]) == 0
+    assert "| code | mean of 2 | 4,500 | 2 |" in capsys.readouterr().out
+
+
 def test_a_missing_file_of_conditioners_ends_the_command(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

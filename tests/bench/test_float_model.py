@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.float_model import llama_name, window_inputs
-from llmzip.codec import Windowing
+from llmzip.windows import Windowing
 
 
 def test_tensors_get_the_names_of_transformers() -> None:

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.floor import Floor
-from llmzip.codec import Windowing
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix
 from llmzip.exact.spec import ModelSpec, Selection
+from llmzip.windows import Windowing
 
 SPEC = ModelSpec("llama", 64, 16, 2, 4, 2, 8, 24, 512, 0, rotary_width=8)
 

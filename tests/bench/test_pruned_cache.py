@@ -13,11 +13,12 @@ import pytest
 from bench import pruned_cache, results
 from bench.pruned_cache import UNPRUNED, AttentionClock, SettingCoding, last_query_sees, variants
 from bench.selection import with_selection
-from llmzip.codec import Codec, Tokens, Windowing
+from llmzip.codec import Codec, Tokens
 from llmzip.errors import ConfigError, ExactnessError, ModelInvalidError
 from llmzip.lanes import Lanes
 from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.store import StoredModel
+from llmzip.windows import Windowing
 
 WINDOWING = Windowing(64, 16)
 

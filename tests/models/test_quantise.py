@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import pre_tokenizers
 
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.exact.backend import load_backend
 from llmzip.exact.matrix import TWO_LIMBS
 from llmzip.exact.spec import ModelSpec
@@ -25,6 +25,7 @@ from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.convert import FloatModel, load_float_model
 from llmzip.models.convert.float_model import tensor_shape
 from llmzip.models.quantise import build_artefact
+from llmzip.windows import Windowing
 
 Floats = NDArray[np.float32]
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from llmzip.codec import Codec, Windowing
+from llmzip.codec import Codec
 from llmzip.conditioning.conditioner_file import read_conditioner_file
 from llmzip.conditioning.conditioning import Conditioning
 from llmzip.errors import ConfigError
 from llmzip.models.artefact import Artefact
+from llmzip.windows import Windowing
 from llmzip_training.conditioner_files import write_memory
 from llmzip_training.frozen import load_frozen
 from llmzip_training.memory import RADIUS, Memory, MemoryConfig, MemoryTrainer
