@@ -11,6 +11,7 @@ import typer
 
 from llmzip.cli.train_conditioners import codebook, memory, merge, steering, string
 from llmzip.cli.train_hyperprior import hyperprior
+from llmzip.cli.training_options import expect_trainer
 from llmzip.errors import BackendError, ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Train language models, and what belongs to them.")
@@ -169,12 +170,3 @@ def compare(
     shape = (vocab_size, width, layers, heads)
     job = CompareJob(data, out, seeds, steps, batch, context, n_bytes, *shape, memory_weight)
     compare_models(replace(job, memory_reduce="mean") if memory_mean else job)
-
-
-def expect_trainer() -> None:
-    """Refuse to train where the trainer or torch is not installed; looking for them costs nothing."""
-    from importlib.util import find_spec
-
-    for name in ("llmzip_training", "torch"):
-        if find_spec(name) is None:
-            raise BackendError(f"training needs {name}, which is not installed: pip install 'llmzip[train]'")

@@ -8,27 +8,28 @@ from typing import Annotated, Any
 
 import typer
 
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of this run; continued if it has checkpoints.")]
-Model = Annotated[str | None, typer.Option("--model", metavar="NAME", help="Name, id or folder; default: the bundled.")]
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of shards, *.txt.zst.")]
-Train = Annotated[list[Path] | None, typer.Option("--train", metavar="FILE", help="Train on it; can be repeated.")]
-HeldOut = Annotated[
-    list[Path] | None, typer.Option("--held-out", metavar="FILE", help="With --train: measure on it; can be repeated.")
-]
-Bytes = Annotated[int, typer.Option("--bytes", min=1, help="Of training text that is taken from shards.")]
-Variants = Annotated[
-    int,
-    typer.Option("--variants", metavar="N", min=0, help="Give one document of shards in N other line ends, capitals."),
-]
-Prefix = Annotated[int, typer.Option("--prefix", metavar="N", min=0, help="Rows of the soft prompt.")]
-Shifts = Annotated[bool, typer.Option("--shifts/--no-shifts", help="Steering rows, one a layer and one more.")]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Length; default: what suits the text.")]
-Seconds = Annotated[float, typer.Option("--seconds", min=0, help="Length in training time instead.")]
-Patience = Annotated[int, typer.Option("--patience", min=0, help="Measurements without gain until the end; 0: never.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")]
-PauseAfter = Annotated[float, typer.Option("--pause-after", metavar="S", min=0, help="Seconds until the run pauses.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; default: a GPU where there is one.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU.")]
+from llmzip.cli.training_options import (
+    Bytes,
+    Data,
+    Device,
+    HeldOut,
+    MeasureEvery,
+    Model,
+    Out,
+    Patience,
+    PauseAfter,
+    Prefix,
+    Seconds,
+    Seed,
+    Shifts,
+    Steps,
+    Threads,
+    Train,
+    Variants,
+    expect_trainer,
+    make_job,
+    make_schedule,
+)
 
 
 def steering(
@@ -58,7 +59,7 @@ def steering(
     hyperprior: Annotated[
         str, typer.Option("--hyperprior", help="To code it under: gaussian, empirical, lloyd-max.")
     ] = "gaussian",
-    measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 50,
+    measure_every: MeasureEvery = 50,
     windows: Annotated[int, typer.Option("--windows", min=0, help="Windows to measure on; 0: all.")] = 64,
     patience: Patience = 0,
     seed: Seed = 0,
@@ -67,18 +68,12 @@ def steering(
     threads: Threads = None,
 ) -> None:
     """Train one conditioner, on a text itself or for all of a kind; the same command continues a run."""
-    from llmzip.cli.train import expect_trainer
-
-    expect_trainer()
-    from llmzip_training.conditioner_jobs import Job, train_steering
-    from llmzip_training.run_file import ScheduleConfig
+    job = make_job(out, model, text, data, train, held_out, n_bytes, 0, device, threads, pause_after)
+    # How many steps suit the text is known when it has been read.
+    schedule = make_schedule(steps or 1, seconds, seed, measure_every, windows)
+    from llmzip_training.conditioner_jobs import train_steering
     from llmzip_training.steering import SteeringConfig
 
-    files = (text, data, tuple(train or ()), tuple(held_out or ()))
-    job = Job(out, model, *files, n_bytes, 0, device, threads, pause_after)
-    # How many steps suit the text is known when it has been read.
-    length = 0 if seconds else steps or 1
-    schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
     options: dict[str, Any] = {"initial": initial, "context": context, "batch": batch, "rate": rate}
     options |= {"rate_weight": rate_weight, "noise": noise, "patience": patience}
     train_steering(job, SteeringConfig(schedule, prefix, shifts, **options), steps, hyperprior)
@@ -90,8 +85,6 @@ def string(
     model: Model = None,
 ) -> None:
     """Write a fixed string as a conditioner: it stands before every window as if it were text."""
-    from llmzip.cli.train import expect_trainer
-
     expect_trainer()
     from llmzip_training.conditioner_jobs import write_string
 
@@ -122,7 +115,7 @@ def codebook(
     chooser_pieces: Annotated[
         int, typer.Option("--chooser-pieces", min=2, help="Pieces that the chooser is fitted to.")
     ] = 384,
-    measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 100,
+    measure_every: MeasureEvery = 100,
     windows: Annotated[int, typer.Option("--windows", min=0, help="Held-out pieces; 0: all.")] = 48,
     patience: Patience = 3,
     seed: Seed = 0,
@@ -131,17 +124,11 @@ def codebook(
     threads: Threads = None,
 ) -> None:
     """Train a codebook of conditioners, and what chooses among them; the same command continues a run."""
-    from llmzip.cli.train import expect_trainer
-
-    expect_trainer()
+    job = make_job(out, model, None, data, train, held_out, n_bytes, variants, device, threads, pause_after)
+    schedule = make_schedule(steps or 400, seconds, seed, measure_every, windows)
     from llmzip_training.codebook_config import CodebookConfig
-    from llmzip_training.conditioner_jobs import Job, train_codebook
-    from llmzip_training.run_file import ScheduleConfig
+    from llmzip_training.conditioner_jobs import train_codebook
 
-    files = (None, data, tuple(train or ()), tuple(held_out or ()))
-    job = Job(out, model, *files, n_bytes, variants, device, threads, pause_after)
-    length = 0 if seconds else steps or 400
-    schedule = ScheduleConfig(length, seconds, seed, 10, measure_every, windows)
     numbers = (context, assign_tokens, batch, pool, epochs, rate, chooser_pieces, patience)
     train_codebook(job, CodebookConfig(schedule, entries, prefix, shifts, *numbers))
 
@@ -161,7 +148,7 @@ def memory(
     context: Annotated[int, typer.Option("--context", min=1, help="Tokens in a window.")] = 512,
     chunk: Annotated[int, typer.Option("--chunk", min=1, help="Tokens of a chunk, at most.")] = 4096,
     rate: Annotated[float, typer.Option("--rate", help="Learning rate, in deviations of the embeddings.")] = 0.004,
-    measure_every: Annotated[int, typer.Option("--measure-every", min=1, help="Steps between measurements.")] = 100,
+    measure_every: MeasureEvery = 100,
     windows: Annotated[int, typer.Option("--windows", min=0, help="Held-out chunks; 0: all.")] = 96,
     patience: Patience = 0,
     seed: Seed = 0,
@@ -170,16 +157,11 @@ def memory(
     threads: Threads = None,
 ) -> None:
     """Train directions of steering that each chunk combines for itself; the same command continues a run."""
-    from llmzip.cli.train import expect_trainer
-
-    expect_trainer()
-    from llmzip_training.conditioner_jobs import Job, train_memory
+    job = make_job(out, model, None, data, train, held_out, n_bytes, variants, device, threads, pause_after)
+    schedule = make_schedule(steps or 1000, seconds, seed, measure_every, windows)
+    from llmzip_training.conditioner_jobs import train_memory
     from llmzip_training.memory import MemoryConfig
-    from llmzip_training.run_file import ScheduleConfig
 
-    files = (None, data, tuple(train or ()), tuple(held_out or ()))
-    job = Job(out, model, *files, n_bytes, variants, device, threads, pause_after)
-    schedule = ScheduleConfig(0 if seconds else steps or 1000, seconds, seed, 10, measure_every, windows)
     train_memory(job, MemoryConfig(schedule, directions, chunk, context, batch, rate, patience))
 
 
@@ -190,8 +172,6 @@ def merge(
     model: Model = None,
 ) -> None:
     """Join a codebook and a memory: each chunk then takes an entry, a combination of its own, or none."""
-    from llmzip.cli.train import expect_trainer
-
     expect_trainer()
     from llmzip.models.artefact import load_artefact
     from llmzip.models.store import find_bundled, find_model

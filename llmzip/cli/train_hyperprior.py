@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from llmzip.cli.train_conditioners import Bytes, Data, Device, HeldOut, Model, PauseAfter, Seed, Threads, Train
+from llmzip.cli.training_options import (
+    Bytes,
+    Data,
+    Device,
+    HeldOut,
+    Model,
+    PauseAfter,
+    Seed,
+    Threads,
+    Train,
+    make_job,
+)
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of this run; continued if it has been paused.")]
 
@@ -39,15 +50,10 @@ def hyperprior(
     threads: Threads = None,
 ) -> None:
     """Train many steering matrices, and how likely such are; the same command continues a run."""
-    from llmzip.cli.train import expect_trainer
-
-    expect_trainer()
-    from llmzip_training.conditioner_jobs import Job
+    job = make_job(out, model, None, data, train, held_out, n_bytes, 0, device, threads, pause_after)
     from llmzip_training.hyperprior import FitConfig
     from llmzip_training.hyperprior_jobs import train_hyperprior
     from llmzip_training.population import PopulationConfig
 
-    files = (None, data, tuple(train or ()), tuple(held_out or ()))
-    job = Job(out, model, *files, n_bytes, 0, device, threads, pause_after)
     population = PopulationConfig(pieces, held_out_pieces, context, batch, steps, rate, rate_weight, seed)
     train_hyperprior(job, population, FitConfig(latents, fit_steps, seed=seed))

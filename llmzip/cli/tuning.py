@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from llmzip.cli.training_options import expect_trainer
 from llmzip.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ def tuned(source: str, chosen: CompressOptions, seconds: float, *, quiet: bool) 
 
 
 def _train(source: Path, model: str | None, seconds: float, folder: Path, threads: int | None) -> Path:
-    from llmzip.cli.train import expect_trainer
-
     expect_trainer()
     from llmzip_training.conditioner_jobs import Job, train_steering
     from llmzip_training.run_file import ScheduleConfig
