@@ -10,7 +10,7 @@ import typer
 from llmzip.errors import BackendError
 
 if TYPE_CHECKING:
-    from llmzip_training.conditioner_jobs import Job
+    from llmzip_training.job import Job
     from llmzip_training.run_file import ScheduleConfig
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of this run; continued if it has checkpoints.")]
@@ -66,7 +66,7 @@ def make_job(
         ConfigError: no text, or text from several places.
     """
     expect_trainer()
-    from llmzip_training.conditioner_jobs import Job
+    from llmzip_training.job import Job
 
     files = (tuple(train or ()), tuple(held_out or ()))
     return Job(out, model, text, data, *files, n_bytes, variants, device, threads, pause_after)

@@ -47,7 +47,8 @@ def tuned(source: str, chosen: CompressOptions, seconds: float, *, quiet: bool) 
 
 def _train(source: Path, model: str | None, seconds: float, folder: Path, threads: int | None) -> Path:
     expect_trainer()
-    from llmzip_training.conditioner_jobs import Job, train_steering
+    from llmzip_training.conditioner_jobs import train_steering
+    from llmzip_training.job import Job
     from llmzip_training.run_file import ScheduleConfig
     from llmzip_training.steering import SteeringConfig
 

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """Trains what the commands `llmzip train steering`, `codebook` and `memory` ask for; imports torch, loaded lazily.
 
 `--out` fills with `metrics.jsonl`, `checkpoints/` and, at the end, `conditioner.cond`, `codebook.cond` or
@@ -7,20 +6,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
-import torch
-
-from llmzip.allocator import keep_freed_memory
 from llmzip.conditioning.hyperpriors import Kind
 from llmzip.conditioning.vectors import MAX_PREFIX
 from llmzip.errors import ConfigError
-from llmzip.models.artefact import Artefact, load_artefact
-from llmzip.models.store import find_bundled, find_model
 from llmzip.tokens.tokenizer import ByteTokenizer
 from llmzip_training import codebook, memory, steering
 from llmzip_training.codebook import CodebookTrainer
@@ -28,47 +21,9 @@ from llmzip_training.codebook_config import CodebookConfig
 from llmzip_training.conditioner_files import write_codebook, write_conditioner, write_memory, write_text
 from llmzip_training.conditioner_run import ConditionerRun
 from llmzip_training.config import expect_one_of
-from llmzip_training.files import write_whole
-from llmzip_training.frozen import FrozenModel, load_frozen
+from llmzip_training.job import Job, load_named
 from llmzip_training.memory import MemoryConfig, MemoryTrainer
 from llmzip_training.steering import SteeringConfig, SteeringTrainer
-from llmzip_training.streams import TokenStream, file_stream, shard_streams
-
-
-@dataclass(frozen=True)
-class Job:
-    """Where, on what and for which model.
-
-    Attributes:
-        out: folder of the run; continued if it holds checkpoints.
-        model: name, id or folder; `None` for the bundled one.
-        text: a file that is to be compressed, or else
-        data: folder of shards, or else
-        train, held_out: files.
-        n_bytes: of training text that is taken from shards.
-        variants: change one of their documents in so many, see `with_variants`; 0 for none.
-        device: a torch device; `None` for a GPU where there is one.
-        threads: of the CPU; `None` for torch's choice.
-        pause_after_s: seconds from now until the run pauses.
-    """
-
-    out: Path
-    model: str | None = None
-    text: Path | None = None
-    data: Path | None = None
-    train: tuple[Path, ...] = ()
-    held_out: tuple[Path, ...] = ()
-    n_bytes: int = 8_000_000
-    variants: int = 0
-    device: str | None = None
-    threads: int | None = None
-    pause_after_s: float = float("inf")
-
-    def __post_init__(self) -> None:
-        """Refuse no text, and text from several places."""
-        places = [bool(self.text), bool(self.data), bool(self.train or self.held_out)]
-        if sum(places) != 1 or bool(self.train) != bool(self.held_out):
-            raise ConfigError("training text: expected --text, --data, or --train with --held-out, and one of them")
 
 
 def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: str = "gaussian") -> bool:
@@ -85,8 +40,8 @@ def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: st
     """
     pause_at = time.monotonic() + job.pause_after_s
     expect_one_of("hyperprior", kind, get_args(Kind))
-    artefact, model = _model(job)
-    text, held_out = _texts(job, artefact)
+    artefact, model = job.load_model()
+    text, held_out = job.load_texts(artefact)
     config = steering.fitted(config, text, model)
     if not config.schedule.seconds:
         default = steering.SHARED_STEPS if held_out else steering.default_steps(text.n_tokens, config)
@@ -95,7 +50,7 @@ def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: st
     if finished := _train(trainer, pause_at):
         trained = trainer.result()
         n_bytes = write_conditioner(trained, artefact, job.out / "conditioner.cond", cast(Kind, kind))
-        _write_report(job.out, trained.report | {"set_bytes": n_bytes})
+        job.write_report(trained.report | {"set_bytes": n_bytes})
     return finished
 
 
@@ -110,7 +65,7 @@ def write_string(text: str, model: str | None, out: Path) -> int:
     Raises:
         ConfigError: it has no token, or more than 256.
     """
-    artefact = load_artefact((find_model(model) if model else find_bundled()).path)
+    artefact = load_named(model)
     tokens = ByteTokenizer(artefact.tokenizer_json, artefact.vocabulary).encode(text.encode())
     if not 1 <= len(tokens) <= MAX_PREFIX:
         raise ConfigError(f"string: expected 1 to {MAX_PREFIX} tokens, found {len(tokens)}")
@@ -124,15 +79,13 @@ def train_codebook(job: Job, config: CodebookConfig) -> bool:
         LlmzipError: as `train_steering`; and where there is no held-out text.
     """
     pause_at = time.monotonic() + job.pause_after_s
-    artefact, model = _model(job)
-    text, held_out = _texts(job, artefact)
-    if held_out is None:
-        raise ConfigError("codebook: expected --data, or --train with --held-out, found --text")
+    artefact, model = job.load_model()
+    text, held_out = job.load_shared_texts(artefact, "codebook")
     trainer = CodebookTrainer(model, artefact.id, codebook.fitted(config, model), text, held_out, job.out)
     if finished := _train(trainer, pause_at):
         trained = trainer.result()
         write_codebook(trained, artefact, job.out / "codebook.cond")
-        _write_report(job.out, trained.report)
+        job.write_report(trained.report)
     return finished
 
 
@@ -143,42 +96,17 @@ def train_memory(job: Job, config: MemoryConfig) -> bool:
         LlmzipError: as `train_codebook`.
     """
     pause_at = time.monotonic() + job.pause_after_s
-    artefact, model = _model(job)
-    text, held_out = _texts(job, artefact)
-    if held_out is None:
-        raise ConfigError("memory: expected --data, or --train with --held-out, found --text")
+    artefact, model = job.load_model()
+    text, held_out = job.load_shared_texts(artefact, "memory")
     trainer = MemoryTrainer(model, artefact.id, memory.fitted(config, model), text, held_out, job.out)
     if finished := _train(trainer, pause_at):
         trained = trainer.result()
         n_bytes = write_memory(trained, artefact, job.out / "memory.cond")
-        _write_report(job.out, trained.report | {"set_bytes": n_bytes})
+        job.write_report(trained.report | {"set_bytes": n_bytes})
     return finished
-
-
-def _model(job: Job) -> tuple[Artefact, FrozenModel]:
-    keep_freed_memory()
-    if job.threads:
-        torch.set_num_threads(job.threads)
-    found = find_model(job.model) if job.model else find_bundled()
-    artefact = load_artefact(found.path)
-    return artefact, load_frozen(artefact, job.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def _texts(job: Job, artefact: Artefact) -> tuple[TokenStream, TokenStream | None]:
-    if job.text:
-        return file_stream([job.text], artefact), None
-    if job.data:
-        return shard_streams(job.data, artefact, job.n_bytes, variants=job.variants)
-    return file_stream(job.train, artefact), file_stream(job.held_out, artefact)
 
 
 def _train(trainer: ConditionerRun, pause_at: float) -> bool:
     finished = trainer.train(pause_at)
     print(f"{'finished' if finished else 'paused'} at step {trainer.step}", flush=True)
     return finished
-
-
-def _write_report(out: Path, report: dict[str, Any]) -> None:
-    text = json.dumps(report, indent=1)
-    write_whole(out / "report.json", f"{text}\n".encode())
-    print(text)

@@ -7,7 +7,6 @@ command continues a run that was paused or killed.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from typing import Any
@@ -18,9 +17,7 @@ from numpy.typing import NDArray
 
 from llmzip.conditioning.network import NETWORK_FILE, HyperpriorNetwork
 from llmzip.conditioning.normal import nearest_code, step_of
-from llmzip.errors import ConfigError
 from llmzip_training.conditioned import ConditionedModel
-from llmzip_training.conditioner_jobs import Job, _model, _texts
 from llmzip_training.files import write_whole
 from llmzip_training.hyperprior import FitConfig, Source, export, fit_all
 from llmzip_training.hyperprior_report import (
@@ -32,6 +29,7 @@ from llmzip_training.hyperprior_report import (
     predicted_bits,
     text_report,
 )
+from llmzip_training.job import Job
 from llmzip_training.population import (
     Pieces,
     Population,
@@ -51,10 +49,8 @@ def train_hyperprior(job: Job, population: PopulationConfig, fitting: FitConfig)
         LlmzipError: model, text, files or configuration are not as they should be, or a loss is not finite.
     """
     pause_at = time.monotonic() + job.pause_after_s
-    artefact, frozen = _model(job)
-    train, held_out = _texts(job, artefact)
-    if job.text:
-        raise ConfigError("hyperprior: expected --data, or --train with --held-out, found --text")
+    artefact, frozen = job.load_model()
+    train, held_out = job.load_shared_texts(artefact, "hyperprior")
     model = ConditionedModel(frozen)
     # Both parts of shards differ in what they hold of each kind, so training documents alone are split once more.
     pieces = cut_pieces(train, None if job.data else held_out, population)
@@ -66,9 +62,7 @@ def train_hyperprior(job: Job, population: PopulationConfig, fitting: FitConfig)
     report |= _text_facts(model, pieces, report.pop("coded"), population.batch)
     report |= {"population": asdict(population), "fitting": asdict(fitting)}
     write_whole(job.out / NETWORK_FILE, network.pack())
-    text = json.dumps(report, indent=1)
-    write_whole(job.out / "report.json", f"{text}\n".encode())
-    print(text)
+    job.write_report(report)
     return True
 
 
