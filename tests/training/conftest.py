@@ -1,9 +1,11 @@
 # ruff: noqa: TID253
-"""A corpus and a run that take a second, and models that differ everywhere from a new one."""
+"""A corpus, texts and a run that take a second, models that differ everywhere from a new one, and command lines."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,8 +14,11 @@ import pytest
 import torch
 import zstandard
 
+from llmzip.models.artefact import Artefact
 from llmzip_training.model import LanguageModel, ModelConfig
+from llmzip_training.streams import TokenStream, encode_stream
 
+MakeText = Callable[[int], bytes]
 WriteShard = Callable[[str, Iterable[str]], Path]
 
 RUN_FILE = """\
@@ -129,3 +134,39 @@ def random_model() -> Callable[[ModelConfig], LanguageModel]:
         return model
 
     return _make
+
+
+@pytest.fixture(scope="session")
+def numbers() -> MakeText:
+    """A document of digits, another for each number."""
+    return lambda i: "".join(f"{i * j} {j}; " for j in range(30)).encode()
+
+
+@pytest.fixture(scope="session")
+def capitals() -> MakeText:
+    """A document of capital letters, another for each number."""
+    return lambda i: b"".join(b"QXZ%c WVK\n" % (65 + (i * j) % 26) for j in range(20))
+
+
+@pytest.fixture(scope="session")
+def streams(tiny_artefact: Artefact, numbers: MakeText, capitals: MakeText) -> tuple[TokenStream, TokenStream]:
+    """Two kinds of text that the model `tiny` does not know, by turns; to train and to measure on."""
+    documents = [kind(i) for i in range(60) for kind in (numbers, capitals)]
+    return encode_stream(documents[:96], tiny_artefact), encode_stream(documents[96:], tiny_artefact)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """A command line in this process, by its entry point; its exit code."""
+
+    def _run(main: Callable[[], None], *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return int(ended.value.code or 0)
+
+    return _run

@@ -1,6 +1,7 @@
 # ruff: noqa: TID253
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,8 @@ from llmzip_training.frozen import load_frozen
 from llmzip_training.run_file import ScheduleConfig
 from llmzip_training.streams import TokenStream, encode_stream
 
+MakeText = Callable[[int], bytes]
 Streams = tuple[TokenStream, TokenStream]
-
-
-def _numbers(i: int) -> bytes:
-    return "".join(f"{i * j} {j}; " for j in range(30)).encode()
-
-
-def _capitals(i: int) -> bytes:
-    return b"".join(b"QXZ%c WVK\n" % (65 + (i * j) % 26) for j in range(20))
-
-
-@pytest.fixture(scope="session")
-def streams(tiny_artefact: Artefact) -> Streams:
-    """Two kinds of text that the model does not know, by turns; to train and to measure on."""
-    documents = [kind(i) for i in range(60) for kind in (_numbers, _capitals)]
-    return encode_stream(documents[:96], tiny_artefact), encode_stream(documents[96:], tiny_artefact)
 
 
 def _config(steps: int = 24, **options: Any) -> CodebookConfig:
@@ -113,9 +100,11 @@ def test_entry_that_nothing_goes_to_begins_anew(tiny_artefact: Artefact, streams
     assert trainer.entries[1].abs().max() < 25.0
 
 
-def test_fewer_pieces_than_a_pool_are_enough(tiny_artefact: Artefact, streams: Streams, tmp_path: Path) -> None:
+def test_fewer_pieces_than_a_pool_are_enough(
+    tiny_artefact: Artefact, streams: Streams, numbers: MakeText, tmp_path: Path
+) -> None:
     """One document, more entries than pieces."""
-    one = encode_stream([_numbers(3)], tiny_artefact)
+    one = encode_stream([numbers(3)], tiny_artefact)
     trainer = _trainer(tiny_artefact, _config(10, entries=9, context=64), (one, streams[1]), tmp_path)
     trainer.train()
     assert np.isfinite(trainer.result().chooser).all()

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,23 +25,6 @@ def model(tmp_path: Path) -> Path:
     config = ModelConfig(257, 16, 2, 2, 2, 16, context=20, attention="selective")
     export_model(LanguageModel(config), tokenizer_json, tmp_path / "model")
     return tmp_path / "model"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command line in this process, by its entry point; its exit code."""
-
-    def _run(main: Callable[[], None], *arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        return int(ended.value.code or 0)
-
-    return _run
 
 
 def test_model_is_exported_with_budgets(run: Run, model: Path, tmp_path: Path) -> None:

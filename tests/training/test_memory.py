@@ -1,6 +1,7 @@
 # ruff: noqa: TID253
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,8 @@ from llmzip_training.memory import RADIUS, Memory, MemoryConfig, MemoryTrainer
 from llmzip_training.run_file import ScheduleConfig
 from llmzip_training.streams import TokenStream, encode_stream
 
+MakeText = Callable[[int], bytes]
 Streams = tuple[TokenStream, TokenStream]
-
-
-def _numbers(i: int) -> bytes:
-    return "".join(f"{i * j} {j}; " for j in range(30)).encode()
-
-
-def _capitals(i: int) -> bytes:
-    return b"".join(b"QXZ%c WVK\n" % (65 + (i * j) % 26) for j in range(20))
-
-
-@pytest.fixture(scope="session")
-def streams(tiny_artefact: Artefact) -> Streams:
-    """Two kinds of text that the model does not know, by turns; to train and to measure on."""
-    documents = [kind(i) for i in range(60) for kind in (_numbers, _capitals)]
-    return encode_stream(documents[:96], tiny_artefact), encode_stream(documents[96:], tiny_artefact)
 
 
 def _config(steps: int = 40, **options: Any) -> MemoryConfig:
@@ -60,7 +47,9 @@ def test_memories_lower_the_total(tiny_artefact: Artefact, streams: Streams, tmp
     assert report["none"] < without
 
 
-def test_the_archiver_gains_what_was_trained(tiny_artefact: Artefact, streams: Streams, tmp_path: Path) -> None:
+def test_the_archiver_gains_what_was_trained(
+    tiny_artefact: Artefact, streams: Streams, numbers: MakeText, capitals: MakeText, tmp_path: Path
+) -> None:
     """By the exact engine, chunks of each kind bring weights of their own and become smaller."""
     trainer = _trainer(tiny_artefact, _config(), streams, tmp_path)
     trainer.train()
@@ -68,7 +57,7 @@ def test_the_archiver_gains_what_was_trained(tiny_artefact: Artefact, streams: S
     file = read_conditioner_file(tmp_path / "memory.cond")
     plain = Codec(tiny_artefact, Windowing(64, 16))
     codec = plain.with_conditioning(Conditioning(file.unpack_set(tiny_artefact.spec), chooser=file.chooser))
-    chunks = codec.tokenise([_numbers(61) * 3, _capitals(62) * 3])
+    chunks = codec.tokenise([numbers(61) * 3, capitals(62) * 3])
     choices = [codec.conditioning.candidates(tokens, tiny_artefact.parameters.matrices["embed"]) for tokens in chunks]
     assert len({own.weights for _, own in choices}) == 2
     own, none = (list(one.encode(chunks, map)) for one in (codec, plain))
@@ -105,8 +94,10 @@ def test_configuration_out_of_range_is_refused(options: dict[str, Any]) -> None:
         _config(**options)
 
 
-def test_there_must_be_as_many_chunks_as_directions(tiny_artefact: Artefact, streams: Streams, tmp_path: Path) -> None:
+def test_there_must_be_as_many_chunks_as_directions(
+    tiny_artefact: Artefact, streams: Streams, numbers: MakeText, tmp_path: Path
+) -> None:
     """Or there is nothing to learn them from."""
-    few = encode_stream([_numbers(1)[:100]], tiny_artefact)
+    few = encode_stream([numbers(1)[:100]], tiny_artefact)
     with pytest.raises(ConfigError, match="expected at least 2 chunks, found 1"):
         _trainer(tiny_artefact, _config(), (few, streams[1]), tmp_path)

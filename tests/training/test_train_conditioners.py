@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,21 +21,10 @@ SHORT = ("--model", "tiny", "--threads", 1, "--context", 32, "--rate", 0.02)
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tiny_model: StoredModel) -> Run:
-    """A command line in this process; its exit code."""
+def run(run: Run, tiny_model: StoredModel) -> Run:
+    """A command line of `llmzip train` beside the model `tiny`; its exit code."""
     assert tiny_model.name == "tiny"
-
-    def _run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["llmzip", "train", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as ended:
-                llmzip()
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        return int(ended.value.code or 0)
-
-    return _run
+    return lambda *arguments: run(llmzip, "train", *arguments)
 
 
 @pytest.fixture
