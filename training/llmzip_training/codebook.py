@@ -24,7 +24,7 @@ from llmzip_training.chooser import choose, fit_chooser
 from llmzip_training.clusters import k_means, mean_embeddings
 from llmzip_training.codebook_config import CodebookConfig
 from llmzip_training.conditioned import ConditionedModel, split_rows, token_nats
-from llmzip_training.conditioner_run import ConditionerRun, set_learning_rates
+from llmzip_training.conditioner_run import ConditionerRun, descend
 from llmzip_training.frozen import FrozenModel
 from llmzip_training.rate import FIRST_STEP, row_groups
 from llmzip_training.streams import TokenStream
@@ -102,10 +102,7 @@ class CodebookTrainer(ConditionerRun):
         rows = self.entries[self._labels[chosen] - 1]
         nats = token_nats(self.model, targets, *split_rows(rows, self.config.prefix_rows))
         loss = (nats.sum(dim=1) / self._lengths(targets)).mean()
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        set_learning_rates(self._optimiser, self.progress)
-        self._optimiser.step()
+        descend(self._optimiser, loss, self.progress)
         return {"loss": loss.item(), "tokens": targets.numel()}
 
     @torch.no_grad()

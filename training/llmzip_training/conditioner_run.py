@@ -167,7 +167,10 @@ class ConditionerRun(ABC):
         reporter.report(line, self.progress, self.elapsed_s)
 
 
-def set_learning_rates(optimiser: torch.optim.Optimizer, progress: float) -> None:
-    """Learning rates fall linearly, from `peak` of each group of parameters to 0."""
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, progress: float) -> None:
+    """Take the step of an optimiser; learning rates fall linearly, from `peak` of each group of parameters to 0."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * (1.0 - min(progress, 1.0))
+    optimiser.step()

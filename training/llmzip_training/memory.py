@@ -23,7 +23,7 @@ from llmzip.errors import ConfigError
 from llmzip_training.chooser import fit_chooser
 from llmzip_training.clusters import mean_embeddings
 from llmzip_training.conditioned import ConditionedModel, token_nats
-from llmzip_training.conditioner_run import ConditionerRun, set_learning_rates
+from llmzip_training.conditioner_run import ConditionerRun, descend
 from llmzip_training.config import expect_at_least, expect_positive
 from llmzip_training.frozen import FrozenModel
 from llmzip_training.rate import gaussian_bits, uniform_noise
@@ -178,10 +178,7 @@ class MemoryTrainer(ConditionerRun):
         text = nats / (targets != self.model.model.bos_id).sum(dim=1)
         bits = self.memory.bits(weights)
         loss = (text + math.log(2) * bits / self._lengths[which]).mean()
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        set_learning_rates(self._optimiser, self.progress)
-        self._optimiser.step()
+        descend(self._optimiser, loss, self.progress)
         return {"loss": loss.item(), "weight_bits": bits.mean().item(), "tokens": targets.numel()}
 
     @torch.no_grad()

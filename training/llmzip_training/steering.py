@@ -20,7 +20,7 @@ from torch import Tensor
 
 from llmzip.errors import ConfigError
 from llmzip_training.conditioned import ConditionedModel, split_rows, token_nats
-from llmzip_training.conditioner_run import ConditionerRun, set_learning_rates
+from llmzip_training.conditioner_run import ConditionerRun, descend
 from llmzip_training.config import expect_at_least, expect_one_of, expect_positive
 from llmzip_training.frozen import FrozenModel
 from llmzip_training.rate import Noise, QuantisedRows, row_groups, uniform_noise
@@ -153,11 +153,8 @@ class SteeringTrainer(ConditionerRun):
         prefix, shifts = split_rows(rows, self.config.prefix_rows)
         nats = token_nats(self.model, targets, prefix, shifts).sum() / (targets != self._measured.bos_id).sum().clamp(1)
         rate_bits = self.rows.bits(rows)
-        self._optimiser.zero_grad()
         loss = nats + self.config.rate_weight * math.log(2) / self._n_tokens * rate_bits
-        loss.backward()  # type: ignore[no-untyped-call]
-        set_learning_rates(self._optimiser, self.progress)
-        self._optimiser.step()
+        descend(self._optimiser, loss, self.progress)
         bits = nats.item() / math.log(2) / self._bytes_per_token
         facts = {"loss": nats.item(), "bits_per_byte": bits, "rate_bits": rate_bits.item()}
         return facts | {"tokens": targets.numel()}
