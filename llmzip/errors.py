@@ -40,35 +40,6 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-__all__ = [
-    "BackendError",
-    "ChecksumError",
-    "ConditionerInvalidError",
-    "ConditionerMissingError",
-    "ConfigError",
-    "DiskFullError",
-    "DivergedError",
-    "ExactnessError",
-    "FileError",
-    "FileExistsRefusedError",
-    "FileMissingError",
-    "FormatError",
-    "LimitError",
-    "LlmzipError",
-    "LossError",
-    "ModelError",
-    "ModelInvalidError",
-    "ModelMismatchError",
-    "ModelNotFoundError",
-    "NotARegularFileError",
-    "NotAnArchiveError",
-    "PermissionRefusedError",
-    "TerminalRefusedError",
-    "TruncatedError",
-    "VersionError",
-    "WorkerError",
-]
-
 
 class LlmzipError(Exception):
     """Anything llmzip raises on purpose."""

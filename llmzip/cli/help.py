@@ -55,9 +55,8 @@ def _texts() -> resources.abc.Traversable:
 def _exit_codes() -> Iterator[str]:
     """A line for each exit code, those of errors by their classes."""
     codes = {}
-    for name in errors.__all__:
-        kind: type[LlmzipError] = getattr(errors, name)
-        if kind is not LlmzipError:
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, LlmzipError) and kind is not LlmzipError:
             codes[kind.exit_code] = (kind.__doc__ or "").partition("\n")[0].rstrip(".")
     for code, meaning in sorted((_FIRST_LINES | codes | _LAST_LINES).items()):
         yield f"  {code:>3}  {meaning[:1].lower() + meaning[1:]}"

@@ -44,10 +44,12 @@ def test_topics_speak_of_what_there_is(topic: str) -> None:
 
 
 def test_exit_codes_are_those_of_the_errors(run: Any) -> None:
-    """A line for each."""
+    """A line for each, and each has its place in the tree."""
     codes = {int(line.split()[0]) for line in run("help", "exit-codes").stdout.splitlines()[2:]}
-    kinds = [getattr(errors, name) for name in errors.__all__]
-    assert codes == {kind.exit_code for kind in kinds} | {0, 1, 2, 130, 143}
+    tree = dict(re.findall(r"(\w+Error) +(\d+)", errors.__doc__ or ""))
+    kinds = {name: kind for name, kind in vars(errors).items() if name.endswith("Error")}
+    assert {name: str(kind.exit_code) for name, kind in kinds.items()} == tree
+    assert codes == {kind.exit_code for kind in kinds.values()} | {0, 1, 2, 130, 143}
 
 
 def test_commands_are_told_as_by_themselves(run: Any) -> None:

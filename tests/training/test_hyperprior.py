@@ -19,9 +19,10 @@ from llmzip.models.artefact import Artefact
 from llmzip.models.store import StoredModel
 from llmzip_training.conditioned import ConditionedModel
 from llmzip_training.frozen import load_frozen
-from llmzip_training.hyperprior import FitConfig, LatentPrior, export, fit, fit_all, total_bits
+from llmzip_training.hyperprior import FitConfig, export, fit, fit_all, total_bits
 from llmzip_training.hyperprior_jobs import learn
 from llmzip_training.hyperprior_report import code_learned
+from llmzip_training.latent_prior import LatentPrior
 from llmzip_training.population import (
     Pieces,
     Population,
