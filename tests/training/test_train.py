@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmzip.cli import main as llmzip
 from llmzip.errors import BackendError, ConfigError
 from llmzip_training.checkpoint import checkpoint_paths
 from llmzip_training.metrics import read_metrics
@@ -54,6 +55,17 @@ def test_finished_run_is_not_trained_further(shards: Path, write_run: WriteRun, 
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "hf").iterdir()}
     assert _train(write_run(), shards, tmp_path / "out")
     assert {path: path.read_bytes() for path in (tmp_path / "out" / "hf").iterdir()} == before
+
+
+def test_freed_memory_is_kept(
+    run: Callable[..., int], shards: Path, write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program gives it back to the system at once; arrays of a step would be faulted in again for the next."""
+    thresholds: list[int] = []
+    monkeypatch.setattr("llmzip.allocator._set", lambda **given: thresholds.append(given["trim_threshold"]))
+    options = ("--data", shards, "--out", tmp_path / "out", "--pause-after", 0, "--device", "cpu", "--threads", 1)
+    assert run(llmzip, "train", "lm", write_run(), *options) == 0
+    assert thresholds[0] < 1 << 20 < thresholds[-1]
 
 
 def test_pause_exports_and_the_run_continues(shards: Path, write_run: WriteRun, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from llmzip.allocator import keep_freed_memory
 from llmzip.errors import BackendError, ConfigError
 from llmzip_training.checkpoint import checkpoint_paths
 from llmzip_training.corpus import check_shares, checked_tokenizer, load_corpus, prepare_corpus
@@ -67,6 +68,7 @@ def train_language_model(job: Job) -> bool:
             another process of the run is gone.
     """
     pause_at = time.monotonic() + job.pause_after_s
+    keep_freed_memory()
     run = load_run(job.run_file)
     device = _device(job.device)
     if job.threads:
