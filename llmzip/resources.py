@@ -72,7 +72,7 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
                 return Share(n_workers, min(n_threads, n_units), n_lanes)
             return Share(n_workers, n_threads, min(n_lanes, n_units))
     assert options.memory is not None
-    need = _process(codec, encode=encode) + unit
+    need = _process(codec, encode=encode) + unit + _feeding(codec, encode=encode)
     # What decodes leaves a share to chunks.
     raise _too_little(need if encode else need * _CHUNK_SHARE // (_CHUNK_SHARE - _CHUNK_COPIES), options.memory)
 
@@ -147,7 +147,9 @@ def _memory_of_units(codec: Codec, options: CodingOptions, n_workers: int, *, en
     left = options.memory - _process(codec, encode=encode)
     if not encode:
         left -= _CHUNK_COPIES * (options.memory // _CHUNK_SHARE)
-    return left // n_workers - _process(codec, encode=False) if n_workers else left
+    if n_workers:
+        return left // n_workers - _process(codec, encode=False)
+    return left - _feeding(codec, encode=encode)
 
 
 def _process(codec: Codec, *, encode: bool) -> int:
@@ -159,6 +161,11 @@ def _unit(codec: Codec, *, encode: bool) -> int:
     """Memory of a lane, or of a thread that encodes."""
     lane = codec.transformer.new_cache(1, codec.windowing.window).n_bytes
     return lane + (ENCODING_THREAD if encode else 0)
+
+
+def _feeding(codec: Codec, *, encode: bool) -> int:
+    """Memory of the thread that gives windows to those that encode: it compares choices by encoding samples itself."""
+    return _unit(codec, encode=True) if encode and codec.conditioning.samples else 0
 
 
 def _too_little(need: int, have: int) -> ConfigError:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import llmzip
@@ -13,6 +14,9 @@ import llmzip.lanes
 from llmzip import loading
 from llmzip.archive import compress, decompress, decompress_stream, verify_stream
 from llmzip.codec import Codec
+from llmzip.conditioning.chooser import Chooser
+from llmzip.conditioning.conditioner_set import ConditionerSet, Text
+from llmzip.conditioning.conditioning import Conditioning, Policy
 from llmzip.decoding import read_range
 from llmzip.errors import ConfigError, LimitError
 from llmzip.format import FrameWriter, Header, Method, read_frames
@@ -20,7 +24,7 @@ from llmzip.general import compress_general
 from llmzip.lanes import LaneDecoder
 from llmzip.loading import load_codec
 from llmzip.options import CodingOptions, CompressOptions, DecompressOptions
-from llmzip.resources import PROGRAM, Share, largest_held, share_out
+from llmzip.resources import COMPRESSORS, ENCODING_THREAD, PROGRAM, Share, largest_held, share_out
 from llmzip.salvage import salvage_stream
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -66,6 +70,27 @@ def test_less_memory_means_fewer_workers_then_lanes_then_none(encode: bool) -> N
     assert _share(replace(options, memory=needed), encode=encode).n_workers == 0
     with pytest.raises(ConfigError):
         _share(replace(options, memory=needed - (2 << 20)), encode=encode)
+
+
+def test_a_thread_that_compares_choices_has_its_lane_too() -> None:
+    """Beside those that encode; workers compare on the threads that they have, and decoders compare nothing."""
+    plain = load_codec(OPTIONS)
+    chooser = Chooser(np.zeros((257, 1), np.float32), np.zeros((257, 0), np.float32))
+    conditioning = Conditioning(ConditionerSet((Text(np.array([5], np.int32)),)), chooser=chooser)
+    sampling = plain.with_conditioning(conditioning)
+    trying_all = plain.with_conditioning(replace(conditioning, policy=Policy.BEST))
+    thread = plain.transformer.new_cache(1, 64).n_bytes + ENCODING_THREAD
+    process = PROGRAM + COMPRESSORS + int(9 / 4 * plain.artefact.n_bytes)
+    options = CodingOptions(threads=4, workers=0, memory=process + 4 * thread)
+    for codec, n_threads in ((plain, 4), (sampling, 3), (trying_all, 4)):
+        assert share_out(codec, options, encode=True, large=False).n_threads == n_threads
+    with pytest.raises(ConfigError, match=f"at least {-(-(process + 2 * thread) // 2**20)} MiB"):
+        share_out(sampling, replace(options, memory=process + thread), encode=True, large=False)
+    shared = replace(options, workers=2, memory=3 * process)
+    for encode, given in ((True, shared), (False, options)):
+        assert share_out(sampling, given, encode=encode, large=True) == share_out(
+            plain, given, encode=encode, large=True
+        )
 
 
 def test_lanes_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch, sample_text: bytes) -> None:
