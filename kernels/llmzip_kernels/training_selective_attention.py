@@ -1,5 +1,3 @@
-# ruff: noqa: TID253
-# mypy: disable-error-code="no-untyped-call, no-any-return"
 """Selective attention of whole windows for training, without T x T tensors; float64, float32, bfloat16 or float16.
 
 The same function as `llmzip_training.selection.selective_attention`, to rounding. What is stored for the backward pass:
@@ -42,7 +40,8 @@ def selective_attention(
         The mixed values `[B, H, T, K]`, and the sum over keys of min(F, limit) / limit, `[B, T]`, float64 for float64
         and float32 else. Both can be differentiated, once.
     """
-    return _SelectiveAttention.apply(q, k, v, selection, block or block_size(q))
+    y, forgotten = _SelectiveAttention.apply(q, k, v, selection, block or block_size(q))
+    return y, forgotten
 
 
 class _SelectiveAttention(torch.autograd.Function):

@@ -1,5 +1,3 @@
-# ruff: noqa: TID253
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """The forward pass of selective attention for training: carried sums of S, then attention of all heads."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# ruff: noqa: TID253
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 """What the kernels of selective attention for training have in common: tiles of S and F, and how they are launched.
 
 Queries and keys go by tiles of `BLOCK`. F of a tile is what all earlier tiles of queries selected, the carried sums,

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 from __future__ import annotations
 
 from collections.abc import Sequence
