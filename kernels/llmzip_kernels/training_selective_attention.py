@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """Selective attention of whole windows for training, without T x T tensors; float64, float32, bfloat16 or float16.
 
 The same function as `llmzip_training.selection.selective_attention`, to rounding. What is stored for the backward pass:

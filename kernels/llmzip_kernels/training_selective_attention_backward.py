@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """The backward pass of selective attention for training.
 
 F falls on the scores of all heads, so the gradient of S at a query is the sum of those of F, over the heads and over

@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """The forward pass of selective attention for training: carried sums of S, then attention of all heads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: TID253
 """What the kernels of selective attention for training have in common: tiles of S and F, and how they are launched.
 
 Queries and keys go by tiles of `BLOCK`. F of a tile is what all earlier tiles of queries selected, the carried sums,

@@ -1,4 +1,4 @@
-# ruff: noqa: T201
+# ruff: noqa: T201, TID253
 """Compiles kernels for a GPU that is not there: `python training_launches.py CASE`, without TRITON_INTERPRET.
 
 A case runs host functions, whose launches are compiled as they would be on an H100 and not run. One JSON object a line
