@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,8 +32,8 @@ from llmzip.format import Method, scan
 from llmzip.options import CompressOptions, DecompressOptions
 
 HEADER = (
-    "| kind | text | bytes | chunks | none | auto | gain |",
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    "| kind | text | bytes | chunks | none | auto | gain | compress, s: none | auto |",
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
 )
 
 
@@ -45,17 +46,24 @@ class Text(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """Sizes of a text's archives, and the model's chunks in the conditioned one."""
+    """Sizes of a text's archives, the model's chunks in the conditioned one, and how long both took to make."""
 
     n_raw: int
     none: int
     auto: int
     n_chunks: int
+    none_seconds: float
+    auto_seconds: float
 
     @property
     def share(self) -> float:
         """Of the size without conditioners."""
         return 1 - self.auto / self.none
+
+    @property
+    def seconds(self) -> str:
+        """Both times, for the table."""
+        return f"{self.none_seconds:.2f} | {self.auto_seconds:.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,14 +78,12 @@ def _measure(chosen: argparse.Namespace) -> Iterator[Figure]:
     for text in _texts(chosen):
         gain = _gain(text._replace(raw=text.raw[: chosen.first]), chosen)
         kinds[text.kind].append(gain)
-        print(
-            f"| {text.kind} | {text.name} | {gain.n_raw:,} | {gain.n_chunks} | {gain.none:,} | {gain.auto:,} "
-            f"| {gain.share:.2%} |",
-            flush=True,
-        )
+        sizes = f"{gain.n_raw:,} | {gain.n_chunks} | {gain.none:,} | {gain.auto:,} | {gain.share:.2%}"
+        print(f"| {text.kind} | {text.name} | {sizes} | {gain.seconds} |", flush=True)
         case = f"{text.kind}/{text.name}"
         yield from (Figure(case, metric, getattr(gain, metric), "bytes") for metric in ("none", "auto"))
         yield Figure(case, "chunks", gain.n_chunks, "")
+        yield Figure(case, "time of auto by that of none", gain.auto_seconds / gain.none_seconds, "s/s")
     for kind, gains in kinds.items():
         yield from _summary(kind, gains)
 
@@ -87,7 +93,8 @@ def _summary(kind: str, gains: list[Gain]) -> Iterator[Figure]:
     mean = sum(gain.share for gain in gains) / len(gains)
     total = Gain(*(sum(column) for column in zip(*gains, strict=True)))
     excess = max(gain.auto - gain.none - gain.n_chunks for gain in gains)
-    print(f"| {kind} | mean of {len(gains)} | {total.n_raw:,} | {total.n_chunks} | | | {mean:.2%} |", flush=True)
+    sums = f"{total.n_raw:,} | {total.n_chunks} | | | {mean:.2%} | {total.seconds}"
+    print(f"| {kind} | mean of {len(gains)} | {sums} |", flush=True)
     yield Figure(f"{kind}: {len(gains)} texts", "mean gain", mean, "")
     yield Figure(f"{kind}: {len(gains)} texts", "gain of the total", total.share, "")
     yield Figure(f"{kind}: {len(gains)} texts", "worst beyond a byte a chunk", excess, "bytes")
@@ -96,14 +103,20 @@ def _summary(kind: str, gains: list[Gain]) -> Iterator[Figure]:
 def _gain(text: Text, chosen: argparse.Namespace) -> Gain:
     plain = CompressOptions(model=model_reference(chosen.model), conditioner="none", threads=chosen.threads)
     steered = replace(plain, conditioner=chosen.policy, conditioners=chosen.conditioners)
-    none, auto = compress(text.raw, plain), _tuned(text, steered, chosen.tune)
+    # What is loaded and compiled once is no part of the times.
+    compress(text.raw[:1000], steered)
+    start = time.perf_counter()
+    none = compress(text.raw, plain)
+    middle = time.perf_counter()
+    auto = _tuned(text, steered, chosen.tune)
+    seconds = middle - start, time.perf_counter() - middle
     options = DecompressOptions(model=plain.model, conditioners=chosen.conditioners, threads=chosen.threads)
     for conditioner, archive in (("none", none), (chosen.policy, auto)):
         if decompress(archive, options) != text.raw:
             raise ExactnessError(f"{text.name}, {conditioner}: expected the text back, found something else")
     methods = [frame.methods for frame in scan(io.BytesIO(auto))]
     n_chunks = sum(found[Method.MODEL].n_chunks for found in methods if Method.MODEL in found)
-    return Gain(len(text.raw), len(none), len(auto), n_chunks)
+    return Gain(len(text.raw), len(none), len(auto), n_chunks, *seconds)
 
 
 def _tuned(text: Text, options: CompressOptions, seconds: float) -> bytes:
