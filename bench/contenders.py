@@ -6,21 +6,16 @@ were, and PPMd is not charged for that number; no other opponent needs it.
 
 from __future__ import annotations
 
-import bz2
-import lzma
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llmzip.archive import compress, decompress
+from llmzip.bench.libraries import LIBRARIES
 from llmzip.models.store import StoredModel, find_bundled, find_model
 from llmzip.options import CompressOptions, DecompressOptions
 
 BUNDLED = "bundled"
-_XZ_PRESET = 9 | lzma.PRESET_EXTREME
-_ZSTD_LONG_WINDOW_LOG = 27
-_PPMD_MEMORY = 256 << 20
-_PPMD_ORDERS = (6, 8, 16)
+OPPONENTS = ("zlib", "bzip2", "xz", "zstd-19", "zstd-22", "brotli", "ppmd")
 # The first use of a model loads it and compiles its operations; the clock starts after that.
 _WARM_UP = b"Of all the things that were said that evening, only one was remembered in the morning. " * 3
 
@@ -45,23 +40,8 @@ class Contender(NamedTuple):
 
 def opponents() -> Iterator[tuple[Contender, ...]]:
     """The general compressors; of the variants in one tuple only the smallest result counts."""
-    yield (Contender("zlib -9", lambda raw: zlib.compress(raw, 9), lambda payload, _: zlib.decompress(payload)),)
-    yield (Contender("bzip2 -9", lambda raw: bz2.compress(raw, 9), lambda payload, _: bz2.decompress(payload)),)
-    yield (
-        Contender(
-            "xz -9e", lambda raw: lzma.compress(raw, preset=_XZ_PRESET), lambda payload, _: lzma.decompress(payload)
-        ),
-    )
-    yield (Contender("zstd -19", lambda raw: _compress_zstd(raw, 19), _decompress_zstd),)
-    yield (
-        Contender(
-            "zstd -22 --ultra --long",
-            lambda raw: _compress_zstd(raw, 22, enable_ldm=True, window_log=_ZSTD_LONG_WINDOW_LOG),
-            _decompress_zstd,
-        ),
-    )
-    yield (Contender("brotli -q 11 -w 24", _compress_brotli, _decompress_brotli),)
-    yield tuple(_ppmd(variant, order) for variant in "HI" for order in _PPMD_ORDERS)
+    for name in OPPONENTS:
+        yield tuple(Contender(*variant) for variant in LIBRARIES[name].variants)
 
 
 def llmzip_with(name: str) -> Contender:
@@ -90,50 +70,3 @@ def stored_model(name: str) -> StoredModel:
 def model_reference(name: str) -> str | None:
     """What `CompressOptions` calls the model."""
     return None if name == BUNDLED else name
-
-
-def _compress_zstd(raw: bytes, level: int, **settings: Any) -> bytes:
-    import zstandard
-
-    parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=len(raw), **settings)
-    return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)
-
-
-def _decompress_zstd(payload: bytes, n_raw: int) -> bytes:
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << _ZSTD_LONG_WINDOW_LOG)
-    return decompressor.decompress(payload, max_output_size=n_raw)
-
-
-def _compress_brotli(raw: bytes) -> bytes:
-    import brotli
-
-    return bytes(brotli.compress(raw, quality=11, lgwin=24))
-
-
-def _decompress_brotli(payload: bytes, _: int) -> bytes:
-    import brotli
-
-    return bytes(brotli.decompress(payload))
-
-
-def _ppmd(variant: str, order: int) -> Contender:
-    import pyppmd
-
-    coders = {"H": (pyppmd.Ppmd7Encoder, pyppmd.Ppmd7Decoder), "I": (pyppmd.Ppmd8Encoder, pyppmd.Ppmd8Decoder)}
-    make_encoder, make_decoder = coders[variant]
-
-    def encode(raw: bytes) -> bytes:
-        encoder = make_encoder(order, _PPMD_MEMORY)
-        return bytes(encoder.encode(raw) + encoder.flush())
-
-    def decode(payload: bytes, n_raw: int) -> bytes:
-        decoder = make_decoder(order, _PPMD_MEMORY)
-        raw = bytearray(decoder.decode(payload, n_raw))
-        # A range coder reads ahead of what it decodes: past the end of the payload it may have zeros.
-        while len(raw) < n_raw and decoder.needs_input:
-            raw += decoder.decode(b"\0", n_raw - len(raw))
-        return bytes(raw)
-
-    return Contender(f"PPMd {variant} -o {order}", encode, decode)

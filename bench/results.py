@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import csv
 import functools
-import os
-import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from bench.timing import Spread
+from llmzip.bench.machine import device, n_cores, versions
 from llmzip.errors import LlmzipError
+
+__all__ = [
+    "COLUMNS",
+    "RESULTS",
+    "ROOT",
+    "Figure",
+    "append",
+    "command",
+    "commit",
+    "device",
+    "n_cores",
+    "record",
+    "versions",
+]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results.csv"
@@ -28,7 +40,6 @@ COLUMNS = (
     *("date", "commit", "bench", "case", "metric", "value", "unit"),
     *("repeats", "p20", "p50", "p80", "device", "versions", "command"),
 )
-_PACKAGES = ("numpy", "numba", "torch", "transformers", "constriction", "zstandard")
 
 
 @dataclass(frozen=True)
@@ -118,33 +129,6 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-@functools.cache
-def device() -> str:
-    """Processor, cores that this process may use, and the instructions of the products' inner loop."""
-    from llmzip.exact.products import host_instructions
-
-    return f"{_processor()}, {n_cores()} cores, {host_instructions()}"
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-@functools.cache
-def versions() -> str:
-    """Python and the packages that decide over speed or size."""
-    found = [f"{name} {metadata.version(name)}" for name in _PACKAGES]
-    return "; ".join([f"python {platform.python_version()}", *found])
 
 
 def command() -> str:

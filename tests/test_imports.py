@@ -38,6 +38,7 @@ _RANKS = {
     "contents": 11,
     "archive": 11,
     "archive_file": 12,
+    "bench": 12,
     "packing": 12,
     "incremental": 12,
     "salvage": 12,
