@@ -54,6 +54,7 @@ def test_keys_arrive_where_they_belong(write_run: Callable[..., Path]) -> None:
         ("steps = 8", "steps = 8\nkeep = 0", r"schedule\.keep: expected at least 1, found 0"),
         ("seed = 3", "seed = 4294967296", r"schedule\.seed: expected at most"),
         ("steps = 8", 'steps = 8\nautocast = "fp8"', r"autocast: expected one of auto, bfloat16, none"),
+        ("steps = 8", 'steps = 8\nkernels = "some"', r"kernels: expected one of auto, none"),
         ("n_heads = 2", "n_heads = 3", "divisible"),
         ("n_heads = 2", "n_heads = 0", r"model\.n_heads: expected at least 1, found 0"),
         ("width = 16", "width = -16", r"model\.width: expected at least 1, found -16"),

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from llmzip_training.corpus import END_OF_DOCUMENT, HeldOut
 from llmzip_training.distributed import ALONE, Processes
-from llmzip_training.selection import memory_penalty
+from llmzip_training.selection import Forgotten, memory_penalty
 from llmzip_training.windows import consecutive_windows, window_inputs
 
 MEASURE_BATCH = 16
@@ -49,7 +49,7 @@ def micro_batch_losses(
     if memory_reduce is None:
         nats = token_loss(model, inputs, targets, "sum")
         return nats, torch.zeros_like(nats)
-    forgettings: list[list[Tensor]] = []
+    forgettings: list[list[Tensor] | Forgotten] = []
     nats = token_loss(lambda ids: model(ids, forgettings), inputs, targets, "sum")
     return nats, memory_penalty(forgettings, reduce=memory_reduce)
 

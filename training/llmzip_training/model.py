@@ -20,7 +20,7 @@ from llmzip.errors import ConfigError
 from llmzip.exact.spec import MAX_NGRAM_TABLES, MAX_SIZE
 from llmzip_training.config import expect_at_least, expect_one_of, expect_positive
 from llmzip_training.ngrams import NgramEmbedding
-from llmzip_training.selection import SelectionRules, selective_attention
+from llmzip_training.selection import Forgotten, SelectionRules, fused_attention, runs_kernels, selective_attention
 from llmzip_training.tokenizer import MAX_VOCAB_SIZE
 
 
@@ -125,29 +125,34 @@ class RmsNorm(nn.Module):
 class Attention(nn.Module):
     """Causal self-attention with rotary positions and grouped key and value heads, plain or selective.
 
-    `rules` may be changed after training, to compare with what a model does without its selection.
+    `rules` may be changed after training, to compare with what a model does without its selection. With `kernels` off,
+    selective attention is computed by the eager code on a GPU too.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.rules = SelectionRules(config.protect_first, config.mask_self)
+        self.kernels = True
         q_width, kv_width = config.n_heads * config.head_width, config.n_kv_heads * config.head_width
         self.q_proj = nn.Linear(config.width, q_width, bias=False)
         self.k_proj = nn.Linear(config.width, kv_width, bias=False)
         self.v_proj = nn.Linear(config.width, kv_width, bias=False)
         self.o_proj = nn.Linear(q_width, config.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, forgettings: list[list[Tensor]] | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, forgettings: list[list[Tensor] | Forgotten] | None
+    ) -> Tensor:
         """Mix the tokens of `x` `[B, T, D]`, each with those before it; angles `[T, K]`.
 
-        A selective layer appends its F, by blocks of queries, to `forgettings`.
+        A selective layer appends its F, by blocks of queries, to `forgettings`, or what kernels have left of it.
         """
         q, k, v = self.project(x, cos, sin)
         if self.config.attention == "selective":
-            y, blocks = selective_attention(q, k, v, self.config.head_width**-0.5, self.rules)
+            attend = fused_attention if self.kernels and runs_kernels(q) else selective_attention
+            y, forgetting = attend(q, k, v, self.config.head_width**-0.5, self.rules)
             if forgettings is not None:
-                forgettings.append(blocks)
+                forgettings.append(forgetting)
         else:
             group = self.config.n_heads // self.config.n_kv_heads
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -203,7 +208,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, forgettings: list[list[Tensor]] | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, forgettings: list[list[Tensor] | Forgotten] | None
+    ) -> Tensor:
         """Add what the layer has to say to the residual stream `x` `[B, T, D]`."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, forgettings)
         y: Tensor = x + self.mlp(self.post_attention_layernorm(x))
@@ -228,7 +235,7 @@ class LanguageModel(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         self._initialise()
 
-    def forward(self, ids: Tensor, forgettings: list[list[Tensor]] | None = None) -> Tensor:
+    def forward(self, ids: Tensor, forgettings: list[list[Tensor] | Forgotten] | None = None) -> Tensor:
         """Logits of the next token at every position; at most `context` positions.
 
         The F of selective layers are appended to `forgettings` if it is given, see `memory_penalty`.
@@ -257,6 +264,13 @@ class LanguageModel(nn.Module):
                 nn.init.zeros_(parameter)
             elif name.endswith("_proj.weight"):
                 nn.init.normal_(parameter, std=projection_std(parameter.shape[1]))
+
+
+def use_kernels(model: LanguageModel, kernels: bool) -> None:
+    """Let selective layers use kernels where they can, or never."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.kernels = kernels
 
 
 def projection_std(n_inputs: int) -> float:

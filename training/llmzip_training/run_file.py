@@ -40,6 +40,7 @@ class ScheduleConfig:
         keep: how many checkpoints are kept; that of the end of the run comes on top.
         autocast: `bfloat16` or `none`; `auto` is bfloat16 on a GPU and none on a CPU.
         compile: use `torch.compile`.
+        kernels: `none` for the eager code of selective attention everywhere; `auto` is Triton kernels on a GPU.
     """
 
     steps: int = 0
@@ -52,6 +53,7 @@ class ScheduleConfig:
     keep: int = 2
     autocast: Literal["auto", "bfloat16", "none"] = "auto"
     compile: bool = False
+    kernels: Literal["auto", "none"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse a run that has no end or two, and numbers out of range."""

@@ -12,12 +12,14 @@ With Z the scaled scores of all heads, q a query and k a key:
     attention of head h: softmax over k <= q of Z[h, q, k] - F[q, k]
 
 Queries go by blocks, each with the keys up to its end only; F is carried from block to block. What is selected is
-decided by `selection_scores`, how it adds up by `accumulate`.
+decided by `selection_scores`, how it adds up by `accumulate`. On a GPU, `llmzip_kernels.training_selective_attention`
+computes the same without F in memory; what is here is its reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 BLOCK = 256
+_HAS_TRITON = find_spec("triton") is not None
 
 
 class SelectionRules(NamedTuple):
@@ -39,6 +42,18 @@ class SelectionRules(NamedTuple):
     protect_first: bool = True
     mask_self: bool = False
     enabled: bool = True
+
+
+class Forgotten(NamedTuple):
+    """What the memory penalty needs to know of a layer whose F is not at hand.
+
+    Attributes:
+        sums: over the keys, of min(F, limit) / limit, for each query, `[B, T]`.
+        limit: from which F on a token counts as forgotten.
+    """
+
+    sums: Tensor
+    limit: float
 
 
 def selection_scores(scores: Tensor, queries: Tensor, keys: Tensor, rules: SelectionRules) -> Tensor:
@@ -116,6 +131,25 @@ def selective_attention(
     return torch.cat(mixed, dim=2), forgettings
 
 
+def runs_kernels(q: Tensor) -> bool:
+    """Whether there are kernels for queries like these: on a GPU, with Triton, and for heads that are not too wide."""
+    if not q.is_cuda or not _HAS_TRITON:
+        return False
+    from llmzip_kernels.training_selective_attention import fits
+
+    return fits(q)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, rules: SelectionRules, limit: float = 1.0
+) -> tuple[Tensor, Forgotten]:
+    """`selective_attention` by kernels, to rounding; what is left of F are the sums that a memory penalty needs."""
+    from llmzip_kernels.training_selective_attention import Selection, selective_attention
+
+    y, sums = selective_attention(q, k, v, Selection(scale, *rules, limit))
+    return y, Forgotten(sums, limit)
+
+
 def grouped_product(a: Tensor, b: Tensor) -> Tensor:
     """`a` `[B, H, M, K]` times `b` `[B, Hk, K, N]`, each matrix of `b` for H / Hk heads, as `[B, H, M, N]`."""
     n_batch, n_heads, n_rows, width = a.shape
@@ -130,7 +164,7 @@ def causal_mask(n_queries: int, n_keys: int, first_query: int, like: Tensor) -> 
     return torch.zeros(n_queries, n_keys, dtype=like.dtype, device=like.device).masked_fill(future, float("-inf"))
 
 
-def memory_penalty(forgettings: list[list[Tensor]], limit: float = 1.0, reduce: str = "max") -> Tensor:
+def memory_penalty(forgettings: Sequence[list[Tensor] | Forgotten], limit: float = 1.0, reduce: str = "max") -> Tensor:
     """How many tokens the layers keep, as a share of the window.
 
     A query at position i, counted from 1, keeps M = i - sum over k <= i of min(F[i, k], limit) / limit. The
@@ -138,18 +172,25 @@ def memory_penalty(forgettings: list[list[Tensor]], limit: float = 1.0, reduce: 
     window's length. Source: section 3.3 of the paper.
 
     Args:
-        forgettings: for each layer, F by blocks of queries, each `[B, Tq, Tk]`.
+        forgettings: for each layer, F by blocks of queries, each `[B, Tq, Tk]`, or what kernels have left of it.
         limit: from which F on a token counts as forgotten.
         reduce: over the queries, `max` or `mean`.
+
+    Raises:
+        ValueError: kernels have counted with another limit.
     """
-    layers = [_kept(torch.cat([_forgotten(block, limit) for block in blocks], dim=1)) for blocks in forgettings]
-    kept = torch.stack(layers)
+    kept = torch.stack([_kept(_forgotten(layer, limit)) for layer in forgettings])
     length = kept.shape[-1]
     return (kept.amax(dim=-1) if reduce == "max" else kept.mean(dim=-1)).mean() / length
 
 
-def _forgotten(forgetting: Tensor, limit: float) -> Tensor:
-    return forgetting.clamp(max=limit).sum(dim=-1) / limit
+def _forgotten(layer: list[Tensor] | Forgotten, limit: float) -> Tensor:
+    """For each query, `[B, T]`."""
+    if isinstance(layer, Forgotten):
+        if layer.limit != limit:
+            raise ValueError(f"memory penalty: expected a limit of {layer.limit}, found {limit}")
+        return layer.sums
+    return torch.cat([block.clamp(max=limit).sum(dim=-1) / limit for block in layer], dim=1)
 
 
 def _kept(forgotten: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from llmzip_training.config import build
 from llmzip_training.corpus import END_OF_DOCUMENT, Corpus
 from llmzip_training.distributed import ALONE, Processes
 from llmzip_training.evaluate import autocast, micro_batch_losses, shard_bits_per_byte
-from llmzip_training.model import LanguageModel
+from llmzip_training.model import LanguageModel, use_kernels
 from llmzip_training.optimiser import make_optimisers, rate_share, set_rates
 from llmzip_training.report import Reporter
 from llmzip_training.run_file import RunConfig, StageConfig
@@ -58,6 +58,7 @@ class Trainer:
         self.stage_step = 0
         self._samplers = [self._sampler(i) for i in range(len(run.stages))]
         self.model = LanguageModel(run.model).to(device)
+        use_kernels(self.model, run.schedule.kernels == "auto")
         self.optimisers = make_optimisers(self.model, run.optimiser)
         self._losses = torch.compile(micro_batch_losses, dynamic=False) if run.schedule.compile else micro_batch_losses
         # Cross-entropy, memory penalty and gradient norm of each step since the last line of metrics.
