@@ -135,12 +135,12 @@ class Codec:
         tokens[0] = spec.bos_id
         cache = self.transformer.new_cache(1, self.windowing.window)
         weights, _ = self.predict(self.transformer.hidden(cache, [Segment(0, 0, tokens)]))
-        digest = hashlib.sha256(weights.astype("<i4").tobytes())
+        digest = hashlib.sha256(np.asarray(weights, dtype="<i4").tobytes())
         for steering in self._all_steerings():
             cache.steer(0, steering.shifts)
             ids = np.concatenate([tokens[:1], steering.ids])
             weights, _ = self.predict(self.transformer.hidden(cache, [Segment(0, 0, ids)], self.steerings.table)[-1:])
-            digest.update(weights.astype("<i4").tobytes())
+            digest.update(np.asarray(weights, dtype="<i4").tobytes())
         return digest.digest()[:CANARY_SIZE]
 
     def encode(self, chunks: Iterable[Tokens], apply: Apply) -> Iterator[bytes]:

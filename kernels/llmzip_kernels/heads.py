@@ -67,11 +67,19 @@ class Store(NamedTuple):
 
 
 def new_store(n_lanes: int, heads: Heads, capacity: int, device: torch.device) -> Store:
-    """Zeros."""
+    """Zeros for so many lanes."""
+    store = new_rows_store(n_lanes, heads, device, capacity)
+    for tensor in store:
+        tensor.zero_()
+    return store
+
+
+def new_rows_store(n_rows: int, heads: Heads, device: torch.device, capacity: int = 1) -> Store:
+    """Room for the keys and values of rows, a lane each; `quantise_heads` fills all of it."""
     n_heads, padded = heads.n_kv_heads, heads.padded
-    keys = torch.zeros((n_lanes, n_heads, capacity, padded), dtype=torch.int8, device=device)
-    values = torch.zeros((n_lanes, n_heads, padded, capacity), dtype=torch.int8, device=device)
-    scales = [torch.zeros((n_lanes, n_heads, capacity), dtype=torch.float32, device=device) for _ in range(2)]
+    keys = torch.empty((n_rows, n_heads, capacity, padded), dtype=torch.int8, device=device)
+    values = torch.empty((n_rows, n_heads, padded, capacity), dtype=torch.int8, device=device)
+    scales = [torch.empty((n_rows, n_heads, capacity), dtype=torch.float32, device=device) for _ in range(2)]
     return Store(keys, scales[0], values, scales[1])
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +18,15 @@ from llmzip_kernels.quantise import LimbRows
 COLUMNS = 64
 
 
-@dataclass(frozen=True)
+@dataclass
 class DeviceMatrix:
     """A `QuantisedMatrix` on the device, or several under each other that have one input and one limit.
 
     Attributes:
-        q: int8 `[Np, Kp]`, zeros beyond `[N, K]`; Np is a multiple of `COLUMNS`, Kp of `DEPTH`.
-        scale: float32 `[Np]`.
-        bias: float32 `[Np]`, or None.
+        q: int8 `[N, Kp]`; Kp is K rounded up to `DEPTH`, with zeros.
+        scale: float32 `[N]`.
+        bias: float32 `[N]`, or None.
         limit: what its input rows are quantised to.
-        n_columns: N.
         n_terms: K.
     """
 
@@ -34,7 +34,6 @@ class DeviceMatrix:
     scale: torch.Tensor
     bias: torch.Tensor | None
     limit: int
-    n_columns: int
     n_terms: int
 
     @property
@@ -45,12 +44,23 @@ class DeviceMatrix:
 
 def load_matrix(matrix: QuantisedMatrix) -> DeviceMatrix:
     """Lay out a matrix for `linear`."""
-    n_columns, n_terms = matrix.q.shape
-    padding = (0, round_up(n_terms, DEPTH) - n_terms, 0, round_up(n_columns, COLUMNS) - n_columns)
-    q = torch.nn.functional.pad(to_device(matrix.q), padding)
-    scale = torch.nn.functional.pad(to_device(matrix.scale), padding[2:])
-    bias = None if matrix.bias is None else torch.nn.functional.pad(to_device(matrix.bias), padding[2:])
-    return DeviceMatrix(q, scale, bias, matrix.limit, n_columns, n_terms)
+    n_terms = matrix.q.shape[1]
+    q = torch.nn.functional.pad(to_device(matrix.q), (0, round_up(n_terms, DEPTH) - n_terms))
+    bias = None if matrix.bias is None else to_device(matrix.bias)
+    return DeviceMatrix(q, to_device(matrix.scale), bias, matrix.limit, n_terms)
+
+
+def stack(matrices: Sequence[DeviceMatrix]) -> DeviceMatrix:
+    """Matrices of one input and one limit as one; they become views of it."""
+    first = matrices[0]
+    q, scale = (torch.cat([getattr(matrix, name) for matrix in matrices]) for name in ("q", "scale"))
+    bias = None if first.bias is None else torch.cat([matrix.bias for matrix in matrices if matrix.bias is not None])
+    end = 0
+    for matrix in matrices:
+        begin, end = end, end + len(matrix.q)
+        matrix.q, matrix.scale = q[begin:end], scale[begin:end]
+        matrix.bias = None if bias is None else bias[begin:end]
+    return DeviceMatrix(q, scale, bias, first.limit, first.n_terms)
 
 
 @triton.jit
@@ -60,15 +70,17 @@ def linear_kernel(rows_ptr, row_scale_ptr, limb_stride, matrix_ptr, scale_ptr, b
                   BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):  # fmt: skip
     """One tile `[BLOCK_M, BLOCK_N]` a program.
 
-    rows int8 `[limbs, R, Kp]`, row_scale `[R]`; matrix int8 `[Np, Kp]`, scale and bias `[Np]`; the residual has the
+    rows int8 `[limbs, R, Kp]`, row_scale `[R]`; matrix int8 `[N, Kp]`, scale and bias `[N]`; the residual has the
     stride of y.
     """
     i_n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     i_m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     i_k = tl.arange(0, BLOCK_K)
     m_m = i_m < n_rows
+    # Columns beyond the last are computed as that, and not stored.
+    i_column = tl.minimum(i_n, n_columns - 1)
     o_rows = i_m.to(tl.int64)[:, None] * n_padded + i_k[None, :]
-    o_matrix = i_n.to(tl.int64)[None, :] * n_padded + i_k[:, None]
+    o_matrix = i_column.to(tl.int64)[None, :] * n_padded + i_k[:, None]
     high = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
     low = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
     for k in range(0, n_padded, BLOCK_K):
@@ -82,9 +94,9 @@ def linear_kernel(rows_ptr, row_scale_ptr, limb_stride, matrix_ptr, scale_ptr, b
     if LIMBS == 2:
         acc = high.to(tl.int64) * 128 + low if WIDE else high * 128 + low
     row_scale = tl.load(row_scale_ptr + i_m, mask=m_m, other=0.0)
-    y = (acc.to(tl.float32) * row_scale[:, None]) * tl.load(scale_ptr + i_n)[None, :]
+    y = (acc.to(tl.float32) * row_scale[:, None]) * tl.load(scale_ptr + i_column)[None, :]
     if BIAS:
-        y = y + tl.load(bias_ptr + i_n)[None, :]
+        y = y + tl.load(bias_ptr + i_column)[None, :]
     o_y = i_m.to(tl.int64)[:, None] * y_stride + i_n[None, :]
     m_y = m_m[:, None] & (i_n < n_columns)[None, :]
     if ADDED:
@@ -102,11 +114,11 @@ def linear(
     """
     n_rows = rows.q.shape[1]
     if y is None:
-        y = torch.empty((n_rows, matrix.n_columns), dtype=torch.float32, device=rows.q.device)
+        y = torch.empty((n_rows, len(matrix.q)), dtype=torch.float32, device=rows.q.device)
     block_m = min(64, max(16, power_of_two(n_rows)))
-    linear_kernel[(len(matrix.q) // COLUMNS, -(-n_rows // block_m))](
+    linear_kernel[(-(-len(matrix.q) // COLUMNS), -(-n_rows // block_m))](
         rows.q, rows.scale, rows.q.stride(0), matrix.q, matrix.scale, matrix.scale if matrix.bias is None else
-        matrix.bias, y if residual is None else residual, y, y.stride(0), n_rows, matrix.n_columns, matrix.q.shape[1],
+        matrix.bias, y if residual is None else residual, y, y.stride(0), n_rows, len(matrix.q), matrix.q.shape[1],
         LIMBS=len(rows.q), WIDE=matrix.wide, BIAS=matrix.bias is not None, ADDED=residual is not None,
         BLOCK_M=block_m, BLOCK_N=COLUMNS, BLOCK_K=DEPTH, num_warps=4, num_stages=3, **EXACT,
     )  # fmt: skip

@@ -62,7 +62,7 @@ class Cache:
 def _n_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(map(_n_bytes, value))
-    return value.nbytes if isinstance(value, np.ndarray) else 0
+    return int(getattr(value, "nbytes", 0))
 
 
 class Backend(Protocol):
@@ -154,13 +154,13 @@ class Backend(Protocol):
 
 
 def load_backend(name: str | None = None) -> Backend:
-    """The backend called `name` (`cpu` or `reference`), self-tested once a process.
+    """The backend called `name` (`cpu`, `cuda` or `reference`), self-tested once a process.
 
     Args:
         name: None means the environment variable `LLMZIP_BACKEND`, or `cpu`.
 
     Raises:
-        BackendError: no backend has this name.
+        BackendError: no backend has this name, or it cannot run here.
         ExactnessError: the backend differs from the reference on this machine.
     """
     return _load(name or os.environ.get("LLMZIP_BACKEND") or "cpu")
@@ -172,13 +172,25 @@ def _load(name: str) -> Backend:
         from llmzip.exact.reference_backend import ReferenceBackend
 
         return ReferenceBackend()
+    backend: Backend
     if name == "cpu":
         from llmzip.exact.cpu import CpuBackend
 
         backend = CpuBackend()
-        self_test(backend)
-        return backend
-    raise BackendError(f"backend: expected cpu or reference, found {name!r}")
+    elif name == "cuda":
+        backend = _cuda_backend()
+    else:
+        raise BackendError(f"backend: expected cpu, cuda or reference, found {name!r}")
+    self_test(backend)
+    return backend
+
+
+def _cuda_backend() -> Backend:
+    try:
+        from llmzip.exact.cuda import make_backend
+    except ImportError as error:
+        raise BackendError(f"cuda: expected triton, found none ({error}); pip install 'llmzip[gpu]'") from error
+    return make_backend()
 
 
 def self_test(backend: Backend) -> None:

@@ -55,4 +55,4 @@ def test_selective_model_by_masks_has_the_pinned_weights(
 
 
 def _digest(weights: NDArray[np.int32]) -> str:
-    return hashlib.sha256(weights.astype("<i4").tobytes()).hexdigest()
+    return hashlib.sha256(np.asarray(weights, dtype="<i4").tobytes()).hexdigest()
