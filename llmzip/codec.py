@@ -39,8 +39,9 @@ BLOCK_ROWS = 126
 # Elements of logits held at once, for the same reason.
 OUTPUT_ELEMENTS = 1 << 20
 TILE_ROWS = 6
-# Of a chunk, to compare its candidates on. By estimates alone, texts that the chooser misjudges become larger.
-SAMPLE_TOKENS = 256
+# Of a chunk, to compare its candidates on: by estimates alone, texts that the chooser misjudges become larger. The first
+# half is context only, for what a window's beginning gains says little of the rest.
+SAMPLE_TOKENS = 512
 # Buckets, and members of one, share 2**24 among them. SPEC.md, section 9.
 SHARE_BITS = 24
 CANARY_TOKENS = 16
@@ -187,8 +188,9 @@ class Codec:
             return choices
         n_sample = min(SAMPLE_TOKENS, len(tokens), self.windowing.window // 2)
         start = (len(tokens) - n_sample) // 2
+        n_context = n_sample // 2 if n_sample < len(tokens) else 0
         sample = tokens[start : start + n_sample]
-        bits = np.stack([self._bits(sample, choice) for choice in choices])
+        bits = np.stack([self._bits(sample, choice)[n_context:] for choice in choices])
         return self.conditioning.narrowed(choices, bits, len(tokens))
 
     def _bits(self, tokens: Tokens, choice: Choice) -> NDArray[np.float64]:

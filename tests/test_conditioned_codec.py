@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from llmzip.codec import Codec
+from llmzip.codec import Codec, Tokens
 from llmzip.conditioning.chooser import Chooser
 from llmzip.conditioning.conditioner_set import Choice, ConditionerSet, Text
 from llmzip.conditioning.conditioning import Conditioning, Policy
@@ -145,6 +146,24 @@ def test_a_chooser_that_is_right_is_followed(plain: Codec, conditioners: Conditi
         sizes = [len(each[number][i]) for number in (0, 1, 2)]
         assert len(payload) in sizes
         assert len(payload) <= min(sizes) + 0.05 * sizes[0]
+
+
+def test_what_only_a_beginning_gains_is_not_taken_for_the_whole(
+    plain: Codec, conditioners: ConditionerSet, sample_text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample's first half is context, unless the sample is the whole chunk."""
+    codec = plain.with_conditioning(Conditioning(conditioners, chooser=_chooser(plain, [9, 0, 0, 0])))
+    monkeypatch.setattr(codec, "_bits", _bits_of_a_good_beginning)
+    long, short = codec.tokenise([sample_text[:4000], sample_text[:40]])
+    assert len(long) > 64 > 32 > len(short)
+    assert [choice.number for choice in codec._choices(long)] == [0]
+    assert [choice.number for choice in codec._choices(short)] == [0, 1]
+
+
+def _bits_of_a_good_beginning(tokens: Tokens, choice: Choice) -> NDArray[np.float64]:
+    """Of eight bits a token, any conditioner saves one in the first half, and costs a hundredth in the second."""
+    gains = np.where(np.arange(len(tokens)) < len(tokens) // 2, 1.0, -0.01)
+    return 8.0 - gains * (choice.number > 0)
 
 
 def _chooser(codec: Codec, constants: Sequence[float]) -> Chooser:
