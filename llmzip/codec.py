@@ -39,8 +39,8 @@ BLOCK_ROWS = 126
 # Elements of logits held at once, for the same reason.
 OUTPUT_ELEMENTS = 1 << 20
 TILE_ROWS = 6
-# Of a chunk, to compare its candidates on: by estimates alone, texts that the chooser misjudges become larger. The first
-# half is context only, for what a window's beginning gains says little of the rest.
+# Of a chunk, to compare its candidates on: by estimates alone, texts that the chooser misjudges become larger. The
+# first half is context only, for what a window's beginning gains says little of the rest.
 SAMPLE_TOKENS = 512
 # Buckets, and members of one, share 2**24 among them. SPEC.md, section 9.
 SHARE_BITS = 24
