@@ -16,6 +16,7 @@ import typer
 from llmzip import __version__
 from llmzip.allocator import return_freed_memory
 from llmzip.cli import models, train
+from llmzip.cli.bench import bench
 from llmzip.cli.cat import cat
 from llmzip.cli.compress import compress
 from llmzip.cli.decompress import decompress
@@ -44,6 +45,7 @@ app.command("test")(verify)
 app.command("list")(list_archives)
 app.command("info")(info)
 app.command("cat")(cat)
+app.command("bench")(bench)
 app.command("help")(help_on)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
