@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
+from llmzip.conditioning.network import HyperpriorNetwork
 from llmzip.exact.spec import ModelSpec
 from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.card import Card
@@ -74,6 +75,24 @@ def tiny_model(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> StoredModel:
 def tiny_artefact(tiny_home: Path) -> Artefact:
     """The model `tiny`, loaded."""
     return load_artefact(tiny_home / "models" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_network(tiny_artefact: Artefact) -> HyperpriorNetwork:
+    """A network of a learned hyperprior for the model `tiny`, of random scales, means and slopes."""
+    P, D, k, U = TINY_SPEC.n_layers + 1, TINY_SPEC.width, 2, 3
+    rng = np.random.default_rng(0)
+    slopes = rng.integers(-64, 64, (2, P, D, k))
+    return HyperpriorNetwork(
+        tiny_artefact.id,
+        mean_shift=4,
+        step_codes=rng.integers(100, 110, P),
+        scales=rng.integers(60, 90, (P, D)),
+        means=rng.integers(-16, 16, (P, D)),
+        scale_slopes=slopes[0],
+        mean_slopes=slopes[1],
+        latent_weights=rng.integers(1, 65536, (P, k, 2 * U + 1)),
+    )
 
 
 @pytest.fixture(scope="session")

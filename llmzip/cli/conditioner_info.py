@@ -60,7 +60,8 @@ def header_facts(header: Header) -> dict[str, Any] | None:
 
 
 def _set_facts(artefact_id: bytes, body: bytes) -> dict[str, Any] | None:
-    """The parts of a set; None where the model, whose shape says how to read it, is not here."""
+    """The parts of a set; None where what says how to read it, the model or a hyperprior's network, is not here."""
+    import llmzip.conditioner_store  # noqa: F401 (says where networks of learned hyperpriors are)
     from llmzip.conditioning.conditioner_set import ConditionerSet
     from llmzip.conditioning.description import describe
     from llmzip.models.artefact import read_spec
@@ -68,20 +69,21 @@ def _set_facts(artefact_id: bytes, body: bytes) -> dict[str, Any] | None:
 
     try:
         spec = read_spec(find_by_id(artefact_id).path)
+        return describe(ConditionerSet.unpack(body, spec))
     except ModelError:
         return None
-    return describe(ConditionerSet.unpack(body, spec))
 
 
 def lines_of(facts: dict[str, Any]) -> list[str]:
     """The facts as lines for people."""
     from llmzip.conditioning.description import lines_of as lines_of_set
 
-    found = facts.get("set")
     lines = [f"{key.replace('_', ' '):<20} {_text(value)}" for key, value in facts.items() if key != "set"]
-    return lines + [
-        f"  {line}" for line in (lines_of_set(found) if found else ["its parts need the model"] * ("set" in facts))
-    ]
+    if "set" in facts:
+        needed = "its parts need the model, and the network of a learned hyperprior"
+        parts = lines_of_set(facts["set"]) if facts["set"] else [needed]
+        lines += [f"  {line}" for line in parts]
+    return lines
 
 
 def _text(value: Any) -> str:

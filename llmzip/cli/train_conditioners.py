@@ -57,8 +57,11 @@ def steering(
         str, typer.Option("--noise", help="In place of rounding: uniform, or rounded itself.")
     ] = "uniform",
     hyperprior: Annotated[
-        str, typer.Option("--hyperprior", help="To code it under: gaussian, empirical, lloyd-max.")
+        str, typer.Option("--hyperprior", help="To code it under: gaussian, empirical, lloyd-max, learned.")
     ] = "gaussian",
+    network: Annotated[
+        Path | None, typer.Option("--network", metavar="FILE", help="Of a learned one, by `train hyperprior`.")
+    ] = None,
     measure_every: MeasureEvery = 50,
     windows: Annotated[int, typer.Option("--windows", min=0, help="Windows to measure on; 0: all.")] = 64,
     patience: Patience = 0,
@@ -76,7 +79,7 @@ def steering(
 
     options: dict[str, Any] = {"initial": initial, "context": context, "batch": batch, "rate": rate}
     options |= {"rate_weight": rate_weight, "noise": noise, "patience": patience}
-    train_steering(job, SteeringConfig(schedule, prefix, shifts, **options), steps, hyperprior)
+    train_steering(job, SteeringConfig(schedule, prefix, shifts, **options), steps, hyperprior, network)
 
 
 def string(

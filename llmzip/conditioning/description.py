@@ -6,6 +6,7 @@ from typing import Any
 
 from llmzip.conditioning.conditioner_set import Basis, ConditionerSet, Text
 from llmzip.conditioning.hyperpriors import Coordinates
+from llmzip.conditioning.learned import Learned
 from llmzip.conditioning.vectors import Vectors
 
 
@@ -40,8 +41,10 @@ def _parts_facts(vectors: Vectors) -> list[dict[str, Any]]:
 
 def _group_facts(group: Coordinates) -> dict[str, Any]:
     cost = group.cost()
+    network = {"network": group.hyperprior.network.id.hex()} if isinstance(group.hyperprior, Learned) else {}
     return {
         "hyperprior": group.hyperprior.name,
+        **network,
         "coordinates": len(group.symbols),
         "metadata_bits": round(cost.metadata_bits, 1),
         "coordinate_bits": round(cost.coordinate_bits, 1),
@@ -62,4 +65,5 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
 
 def _part_line(part: dict[str, Any]) -> str:
     bits = f"{part['metadata_bits']} + {part['coordinate_bits']} bits"
-    return f"{part['part']}: {part['coordinates']} coordinates, {part['hyperprior']}, {bits}"
+    network = f" by network {part['network']}" if "network" in part else ""
+    return f"{part['part']}: {part['coordinates']} coordinates, {part['hyperprior']}{network}, {bits}"

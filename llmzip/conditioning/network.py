@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.errors import ChecksumError, ConditionerMissingError, FormatError, LimitError, NotAnArchiveError
+from llmzip.errors import (
+    ChecksumError,
+    ConditionerInvalidError,
+    ConditionerMissingError,
+    FormatError,
+    LimitError,
+    NotAnArchiveError,
+)
 from llmzip.exact.reference import frequencies
 from llmzip.format.limits import MAX_SECTION_LENGTH
 from llmzip.format.reader import ByteReader
@@ -106,6 +113,24 @@ class HyperpriorNetwork:
     def latent_radius(self) -> int:
         """U."""
         return int(self.latent_weights.shape[2]) // 2
+
+    def check(self, artefact_id: str, n_parts: int, width: int) -> None:
+        """Refuse a network for another model.
+
+        Args:
+            artefact_id: of the model.
+            n_parts: rows that steer it.
+            width: of each.
+
+        Raises:
+            ConditionerInvalidError: so it is.
+        """
+        if (self.n_parts, self.width) != (n_parts, width):
+            found = f"{self.n_parts} of {self.width}"
+            raise ConditionerInvalidError(f"network: expected one for {n_parts} rows of {width}, found {found}")
+        if self.artefact_id != artefact_id:
+            found = self.artefact_id[:10]
+            raise ConditionerInvalidError(f"network: expected that of model {artefact_id[:10]}, found {found}'s")
 
     @functools.cached_property
     def body(self) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
+from llmzip.conditioning.network import HyperpriorNetwork
 from llmzip.models.artefact import Artefact
 from llmzip.models.store import StoredModel
 from llmzip_training.codebook import TrainedCodebook
@@ -98,6 +99,27 @@ def test_an_embedded_conditioner_needs_nothing_else(llmzip: Llmzip, shifted: Pat
     bits = sum(part["metadata_bits"] + part["coordinate_bits"] for part in parts)
     assert bits < 8 * n_bytes < bits + 64
     assert b"shift 0: 256 coordinates, gaussian" in llmzip("info", "text.llmz").stdout
+
+
+def test_info_names_the_network_of_a_learned_hyperprior(
+    llmzip: Llmzip, tiny_artefact: Artefact, tiny_network: HyperpriorNetwork, text: bytes, tmp_path: Path
+) -> None:
+    """Where it is here, as it must be for archives; else all but the parts is told."""
+    shifts = np.random.default_rng(0).normal(0, 0.02, (2, 256)).astype(np.float32)
+    trained = Trained(np.zeros((0, 256), np.float32), shifts, np.full(2, 0.005, np.float32), {})
+    write_conditioner(trained, tiny_artefact, tmp_path / "a.cond", tiny_network)
+    compress = ("compress", "--model", "tiny", "-D", "a.cond", "--conditioner", "1", "--embed", "text")
+    _one_line(llmzip(*compress), 24, "conditioners need the hyperprior network")
+    assert b"the network of a learned hyperprior" in llmzip("info", "a.cond").stdout
+    assert json.loads(llmzip("info", "--json", "a.cond").stdout)["set"] is None
+    folder = tmp_path / "home" / "conditioners"
+    folder.mkdir()
+    (folder / "hyperprior.net").write_bytes(tiny_network.pack())
+    assert llmzip(*compress).returncode == 0
+    line = f"shift 1: 256 coordinates, learned by network {tiny_network.id.hex()}, ".encode()
+    assert line in llmzip("info", "a.cond").stdout
+    assert line in llmzip("info", "text.llmz").stdout
+    assert llmzip("decompress", "-c", "text.llmz").stdout == text
 
 
 @pytest.mark.usefixtures("shifted", "text")

@@ -25,6 +25,7 @@ from llmzip.conditioning.normal import normal_frequencies, sigma_of
 from llmzip.entropy import ParameterDecoder, ParameterEncoder
 from llmzip.errors import (
     ChecksumError,
+    ConditionerInvalidError,
     ConditionerMissingError,
     ConfigError,
     FormatError,
@@ -267,6 +268,22 @@ def test_values_that_do_not_fit_are_refused(
     """A configuration that contradicts itself or the values."""
     with pytest.raises(ConfigError, match=message):
         quantise_learned(values.astype(np.float32), part, _network(), step)
+
+
+@pytest.mark.parametrize(
+    ("artefact_id", "n_parts", "width", "message"),
+    [
+        ("cd" * 32, 2, 5, "that of model cdcdcdcdcd, found ababababab's"),
+        (ARTEFACT_ID, 3, 5, "one for 3 rows of 5, found 2 of 5"),
+        (ARTEFACT_ID, 2, 6, "one for 2 rows of 6, found 2 of 5"),
+    ],
+)
+def test_a_network_is_for_one_model(artefact_id: str, n_parts: int, width: int, message: str) -> None:
+    """By its id, and so by its shape."""
+    network = _network()
+    network.check(ARTEFACT_ID, 2, 5)
+    with pytest.raises(ConditionerInvalidError, match=message):
+        network.check(artefact_id, n_parts, width)
 
 
 def test_numbers_out_of_range_make_no_network() -> None:

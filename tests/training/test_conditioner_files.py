@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 
 from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
 from llmzip.conditioning.hyperpriors import Kind
+from llmzip.conditioning.network import HyperpriorNetwork, register_network
+from llmzip.conditioning.normal import nearest_code, step_of
+from llmzip.conditioning.vectors import Vectors
 from llmzip.models.artefact import Artefact
 from llmzip_training.codebook import TrainedCodebook
-from llmzip_training.conditioner_files import write_codebook, write_conditioner, write_memory, write_text
+from llmzip_training.conditioner_files import counted, write_codebook, write_conditioner, write_memory, write_text
 from llmzip_training.memory import TrainedMemory
 from llmzip_training.steering import Trained
 
@@ -43,6 +46,44 @@ def test_conditioner_is_written_as_it_will_be_read(kind: Kind, tiny_artefact: Ar
     assert found.shifts is not None
     assert abs(found.prefix - trained.prefix).mean() <= 0.13
     assert (abs(found.shifts - trained.shifts).mean(axis=1) <= [0.035, 0.065]).all()
+
+
+def test_rows_under_a_learned_hyperprior_are_read_exactly(
+    tiny_artefact: Artefact, tiny_network: HyperpriorNetwork, tmp_path: Path
+) -> None:
+    """As multiples of their steps, whatever the network expects."""
+    spec = tiny_artefact.spec
+    shifts, steps = _random(spec.n_layers + 1, spec.width), np.array([0.125, 0.3], np.float32)
+    trained = Trained(_random(0, spec.width), shifts, steps, {})
+    n_bytes = write_conditioner(trained, tiny_artefact, tmp_path / "one.cond", tiny_network)
+    register_network(tiny_network)
+    found = _read(tmp_path / "one.cond", tiny_artefact, n_bytes).unpack_set(spec)
+    (entry,) = found.entries
+    assert isinstance(entry, Vectors)
+    assert {group.hyperprior.name for group in entry.groups} == {"learned"}
+    rounded = np.array([step_of(nearest_code(float(step))) for step in steps])[:, None]
+    expected = np.rint(shifts.astype(np.float64) / rounded).astype(np.float32) * rounded
+    values = entry.conditioner().shifts
+    assert values is not None
+    assert (values == expected).all()
+
+
+def test_the_report_counts_what_is_written(
+    tiny_artefact: Artefact, tiny_network: HyperpriorNetwork, tmp_path: Path
+) -> None:
+    """Under each hyperprior, whatever the trainer thought it would be."""
+    spec = tiny_artefact.spec
+    report = {"bits_without": 9000.0, "bits_with": 6000.0, "conditioner_bits": 1.0, "gain": 1 / 3}
+    steps = np.full(spec.n_layers + 1, 1.0, np.float32)
+    trained = Trained(_random(0, spec.width), _random(spec.n_layers + 1, spec.width), steps, report)
+    kinds: tuple[Kind | HyperpriorNetwork, ...] = ("gaussian", "empirical", tiny_network)
+    for kind in kinds:
+        facts = counted(trained, kind).report
+        n_bytes = write_conditioner(trained, tiny_artefact, tmp_path / "one.cond", kind)
+        assert 8 * n_bytes - 64 < facts["conditioner_bits"] < 8 * n_bytes
+        assert facts["net_gain"] == (3000 - facts["conditioner_bits"]) / 9000
+        assert facts["pays"] == (facts["conditioner_bits"] < 3000)
+        assert facts["gain"] == report["gain"]
 
 
 def test_text_is_written_as_tokens(tiny_artefact: Artefact, tmp_path: Path) -> None:

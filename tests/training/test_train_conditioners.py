@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from llmzip.cli import main as llmzip
 from llmzip.conditioning.conditioner_file import read_conditioner_file
 from llmzip.conditioning.conditioner_set import ConditionerSet, Text
+from llmzip.conditioning.learned import Learned
+from llmzip.conditioning.network import HyperpriorNetwork, register_network
 from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.models.artefact import load_artefact
 from llmzip.models.store import StoredModel, find_model
@@ -87,6 +90,51 @@ def test_the_hyperprior_is_chosen(kind: str, run: Run, text: Path, tmp_path: Pat
     assert {group.hyperprior.name for group in entry.groups} == {kind}
 
 
+def test_a_learned_hyperprior_is_that_of_its_network(
+    run: Run, text: Path, tiny_network: HyperpriorNetwork, tmp_path: Path
+) -> None:
+    """Of this model and no other; what the report says of the bits is what is written."""
+    (tmp_path / "a.net").write_bytes(tiny_network.pack())
+    options = ("--text", text, "--out", tmp_path / "out", "--steps", 2, "--hyperprior", "learned", *SHORT)
+    assert run("steering", *options, "--network", tmp_path / "a.net") == 0
+    register_network(tiny_network)
+    (entry,) = _set_in(tmp_path / "out" / "conditioner.cond").entries
+    assert isinstance(entry, Vectors)
+    for part, group in enumerate(entry.groups):
+        assert isinstance(group.hyperprior, Learned)
+        assert (group.hyperprior.network, group.hyperprior.part) == (tiny_network, part)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["conditioner_bits"] == sum(group.cost().total_bits for group in entry.groups)
+
+
+def test_networks_that_do_not_fit_are_refused(
+    run: Run, text: Path, tiny_network: HyperpriorNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, before anything is trained."""
+    other = replace(tiny_network, artefact_id="ab" * 32)
+    narrow = replace(
+        other,
+        scales=other.scales[:, :7],
+        means=other.means[:, :7],
+        scale_slopes=other.scale_slopes[:, :7],
+        mean_slopes=other.mean_slopes[:, :7],
+    )
+    options = ("--text", text, "--out", tmp_path / "out", "--hyperprior", "learned", *SHORT)
+    path = tmp_path / "a.net"
+    for network, code, words in (
+        (None, 24, f"network {path}: expected a file, found none"),
+        (other.pack(), 25, "network: expected that of model"),
+        (narrow.pack(), 25, "network: expected one for 2 rows of 256, found 2 of 7"),
+    ):
+        if network is not None:
+            path.write_bytes(network)
+        assert run("steering", *options, "--network", path) == code
+        errors = capsys.readouterr().err
+        assert words in errors
+        assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_string_is_a_conditioner(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of its tokens; one that is too long is refused."""
     assert run("string", "def f(x):", "--model", "tiny", "--out", tmp_path / "a.cond") == 0
@@ -118,6 +166,9 @@ def test_codebook_is_trained_on_files(run: Run, text: Path, tmp_path: Path) -> N
         ("steering", "--text", "a", "--prefix", 0, "--no-shifts"),
         ("steering", "--text", "a", "--noise", "loud"),
         ("steering", "--text", "a", "--hyperprior", "none"),
+        ("steering", "--text", "a", "--hyperprior", "learned"),
+        ("steering", "--text", "a", "--hyperprior", "learned", "--network", "b", "--prefix", 1),
+        ("steering", "--text", "a", "--network", "b"),
         ("codebook", "--held-out", "a"),
         ("codebook", "--data", "a", "--no-shifts"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from llmzip.conditioning.chooser import Chooser
 from llmzip.conditioning.conditioner_file import ConditionerFile
 from llmzip.conditioning.conditioner_set import Basis, ConditionerSet, Text
-from llmzip.conditioning.hyperpriors import Kind, quantise
+from llmzip.conditioning.hyperpriors import Coordinates, Kind, quantise
+from llmzip.conditioning.learned import quantise_learned
+from llmzip.conditioning.network import HyperpriorNetwork
 from llmzip.conditioning.normal import nearest_sigma_code
 from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.models.artefact import Artefact
@@ -29,17 +32,28 @@ Floats = NDArray[np.float32]
 _DIRECTION_STEP = 1 / 32
 
 
-def write_conditioner(trained: Trained, artefact: Artefact, path: Path, kind: Kind = "gaussian") -> int:
+def write_conditioner(
+    trained: Trained, artefact: Artefact, path: Path, kind: Kind | HyperpriorNetwork = "gaussian"
+) -> int:
     """Write a conditioner; the bytes that an archive holds of it.
 
     Args:
         trained: what `SteeringTrainer` gave.
         artefact: of the model.
         path: of the file; one that was there before stays as it was if this fails.
-        kind: the hyperprior.
+        kind: the hyperprior, or the network of a learned one, which knows no prefix.
     """
     entry = vectors_of(trained.prefix, trained.shifts, trained.steps.tolist(), kind)
     return _write(artefact, ConditionerSet((entry,)), trained.report, None, path)
+
+
+def counted(trained: Trained, kind: Kind | HyperpriorNetwork) -> Trained:
+    """The same, with the bits in its report that the hyperprior takes in place of the trainer's estimate of them."""
+    entry = vectors_of(trained.prefix, trained.shifts, trained.steps.tolist(), kind)
+    bits = sum(group.cost().total_bits for group in entry.groups)
+    without, gain = trained.report["bits_without"], trained.report["bits_without"] - trained.report["bits_with"]
+    facts = {"conditioner_bits": bits, "net_gain": (gain - bits) / without, "pays": gain > bits}
+    return replace(trained, report=trained.report | facts)
 
 
 def write_text(tokens: NDArray[np.int32], artefact: Artefact, path: Path, notes: dict[str, Any]) -> int:
@@ -70,21 +84,27 @@ def write_memory(memory: TrainedMemory, artefact: Artefact, path: Path) -> int:
     return _write(artefact, ConditionerSet(basis=basis), memory.report, chooser, path)
 
 
-def vectors_of(prefix: Floats, shifts: Floats, steps: Sequence[float], kind: Kind = "gaussian") -> Vectors:
+def vectors_of(
+    prefix: Floats, shifts: Floats, steps: Sequence[float], kind: Kind | HyperpriorNetwork = "gaussian"
+) -> Vectors:
     """Rounded rows.
 
     Args:
         prefix: `[n, D]`.
         shifts: `[L + 1, D]`, or no rows.
         steps: of the prefix, if it has rows, then of each shift; for Lloyd-Max a quarter of them is the grid's.
-        kind: the hyperprior.
+        kind: the hyperprior, or the network of a learned one, which knows no prefix.
     """
     groups = [prefix.reshape(-1)] * (len(prefix) > 0) + list(shifts)
-    quantised = [_quantised(group, kind, step) for group, step in zip(groups, steps, strict=True)]
+    quantised = [
+        _quantised(group, part, kind, step) for part, (group, step) in enumerate(zip(groups, steps, strict=True))
+    ]
     return Vectors(Shape(len(prefix), len(shifts), prefix.shape[1]), tuple(quantised))
 
 
-def _quantised(group: Floats, kind: Kind, step: float) -> Any:
+def _quantised(group: Floats, part: int, kind: Kind | HyperpriorNetwork, step: float) -> Coordinates:
+    if isinstance(kind, HyperpriorNetwork):
+        return quantise_learned(group, part, kind, step)
     if kind != "lloyd-max":
         return quantise(group, kind, step=step)
     n_levels = int(np.clip(np.rint((group.max() - group.min()) / step) + 1, 1, 4096))

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import cast, get_args
 
 from llmzip.conditioning.hyperpriors import Kind
+from llmzip.conditioning.learned import Learned
+from llmzip.conditioning.network import HyperpriorNetwork, read_network
 from llmzip.conditioning.vectors import MAX_PREFIX
 from llmzip.errors import ConfigError
 from llmzip.tokens.tokenizer import ByteTokenizer
 from llmzip_training import codebook, memory, steering
 from llmzip_training.codebook import CodebookTrainer
 from llmzip_training.codebook_config import CodebookConfig
-from llmzip_training.conditioner_files import write_codebook, write_conditioner, write_memory, write_text
+from llmzip_training.conditioner_files import counted, write_codebook, write_conditioner, write_memory, write_text
 from llmzip_training.conditioner_run import ConditionerRun
 from llmzip_training.config import expect_one_of
 from llmzip_training.job import Job, load_named
@@ -26,7 +28,9 @@ from llmzip_training.memory import MemoryConfig, MemoryTrainer
 from llmzip_training.steering import SteeringConfig, SteeringTrainer
 
 
-def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: str = "gaussian") -> bool:
+def train_steering(
+    job: Job, config: SteeringConfig, steps: int | None, kind: str = "gaussian", network: Path | None = None
+) -> bool:
     """Train a conditioner, until the end or a pause; True at the end.
 
     Args:
@@ -34,13 +38,16 @@ def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: st
         config: how; its schedule's length counts only if it is by seconds.
         steps: how many, unless by seconds; `None` for as many as suit the text.
         kind: the hyperprior that the result is coded under.
+        network: file of the learned one.
 
     Raises:
         LlmzipError: model, text, checkpoint or configuration are not as they should be, or a loss is not finite.
     """
     pause_at = time.monotonic() + job.pause_after_s
-    expect_one_of("hyperprior", kind, get_args(Kind))
+    hyperprior = _hyperprior(kind, network, config)
     artefact, model = job.load_model()
+    if isinstance(hyperprior, HyperpriorNetwork):
+        hyperprior.check(artefact.id, artefact.spec.n_layers + 1, artefact.spec.width)
     text, held_out = job.load_texts(artefact)
     config = steering.fitted(config, text, model)
     if not config.schedule.seconds:
@@ -48,8 +55,8 @@ def train_steering(job: Job, config: SteeringConfig, steps: int | None, kind: st
         config = replace(config, schedule=replace(config.schedule, steps=steps or default))
     trainer = SteeringTrainer(model, artefact.id, config, text, job.out, held_out)
     if finished := _train(trainer, pause_at):
-        trained = trainer.result()
-        n_bytes = write_conditioner(trained, artefact, job.out / "conditioner.cond", cast(Kind, kind))
+        trained = counted(trainer.result(), hyperprior)
+        n_bytes = write_conditioner(trained, artefact, job.out / "conditioner.cond", hyperprior)
         job.write_report(trained.report | {"set_bytes": n_bytes})
     return finished
 
@@ -104,6 +111,18 @@ def train_memory(job: Job, config: MemoryConfig) -> bool:
         n_bytes = write_memory(trained, artefact, job.out / "memory.cond")
         job.write_report(trained.report | {"set_bytes": n_bytes})
     return finished
+
+
+def _hyperprior(kind: str, network: Path | None, config: SteeringConfig) -> Kind | HyperpriorNetwork:
+    expect_one_of("hyperprior", kind, (*get_args(Kind), Learned.name))
+    if kind != Learned.name:
+        if network is not None:
+            raise ConfigError(f"hyperprior {kind}: expected no --network, found {network}")
+        return cast(Kind, kind)
+    if network is None or config.prefix_rows:
+        found = "none" if network is None else f"also a prompt of {config.prefix_rows} rows"
+        raise ConfigError(f"hyperprior {kind}: expected --network for steering rows alone, found {found}")
+    return read_network(network)
 
 
 def _train(trainer: ConditionerRun, pause_at: float) -> bool:
