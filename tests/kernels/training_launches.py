@@ -59,7 +59,7 @@ def compile_only(run: Callable[..., Any]) -> Callable[..., None]:
         del warmup
         binary = run(kernel, *arguments, warmup=True, **options)
         dtype = next(str(x.dtype) for x in arguments if isinstance(x, torch.Tensor))
-        facts = {"kernel": kernel.__name__, "dtype": dtype, "shared": binary.metadata.shared}
+        facts = {"kernel": f"{kernel.__module__}.{kernel.__name__}", "dtype": dtype, "shared": binary.metadata.shared}
         print(json.dumps(facts | resources(binary.asm["cubin"])), flush=True)
 
     return compiled
@@ -74,11 +74,25 @@ def attention(dtype: torch.dtype, width: int) -> None:
     y.sum().backward()  # type: ignore[no-untyped-call]
 
 
+def scans(dtype: torch.dtype) -> None:
+    """Cumulative sums and protection, all methods, forward and backward."""
+    from llmzip_kernels import scan_cumulative_sum, scan_protection
+
+    x = torch.zeros(2, 130, 70, dtype=dtype, requires_grad=True)
+    for exclusive in (False, True):
+        for how in scan_cumulative_sum.METHODS:
+            scan_cumulative_sum.cumulative_sum(x, exclusive=exclusive, method=how).sum().backward()  # type: ignore[no-untyped-call]
+        for method in scan_protection.METHODS:
+            scan_protection.protect_and_attack(x, x, exclusive, method).sum().backward()  # type: ignore[no-untyped-call]
+
+
 CASES: dict[str, Callable[[], None]] = {
     "attention-float32": lambda: attention(torch.float32, 64),
     "attention-float32-wide": lambda: attention(torch.float32, 128),
     "attention-float64": lambda: attention(torch.float64, 64),
     "attention-bfloat16": lambda: attention(torch.bfloat16, 64),
+    "scans-float32": lambda: scans(torch.float32),
+    "scans-float64": lambda: scans(torch.float64),
     "attention-bfloat16-wide": lambda: attention(torch.bfloat16, 128),
 }
 
