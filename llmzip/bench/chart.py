@@ -95,7 +95,9 @@ def _axes(x: _Scale, y: _Scale, x_title: str) -> Iterator[str]:
     for value in _log_ticks(x):
         at = x(math.log10(value))
         yield f'<path class="grid" d="M{at:.1f} {_TOP}V{bottom}"/>'
-        yield f'<text class="tick" x="{at:.1f}" y="{bottom + 15}" text-anchor="middle">{_tick_text(value)}</text>'
+        text = _tick_text(value)
+        middle_at = min(at, _WIDTH - 2 - len(text) * _CHARACTER / 2)
+        yield f'<text class="tick" x="{middle_at:.1f}" y="{bottom + 15}" text-anchor="middle">{text}</text>'
     for value in _linear_ticks(y):
         at = y(value)
         yield f'<path class="grid" d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}"/>'
@@ -114,30 +116,28 @@ def _front_line(front: Sequence[Point], x: _Scale, y: _Scale) -> str:
 
 def _marks(points: Sequence[Point], x: _Scale, y: _Scale) -> Iterator[str]:
     """Points and their names, those of llmzip first, so that they get the best places."""
-    places = {point: (x(math.log10(point.speed)), y(point.ratio)) for point in points}
-    taken = [_Box(px - _RADIUS, py - _RADIUS, px + _RADIUS, py + _RADIUS) for px, py in places.values()]
-    for point in sorted(places, key=lambda point: (not point.own, point.ratio)):
-        px, py = places[point]
+    places = [(point, x(math.log10(point.speed)), y(point.ratio)) for point in points]
+    taken = [_Box(px - _RADIUS, py - _RADIUS, px + _RADIUS, py + _RADIUS) for _, px, py in places]
+    for point, px, py in sorted(places, key=lambda place: (not place[0].own, place[0].ratio)):
         kind = "own" if point.own else "other"
         told = escape(f"{point.name}: {point.ratio:.3f} bits per byte, {point.speed:,.1f} KB/s")
         box = _best_place(px, py, len(point.name) * _CHARACTER, taken)
         taken.append(box)
         yield f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="{_RADIUS}"><title>{told}</title></circle>'
-        yield f'<text class="name {kind}" x="{box.x0:.1f}" y="{box.y1 - 3:.1f}">{escape(point.name)}</text>'
+        x_name, anchor = (box.x0, "start") if box.x0 > px else (box.x1, "end") if box.x1 < px else (px, "middle")
+        place = f'x="{x_name:.1f}" y="{box.y1 - 3:.1f}" text-anchor="{anchor}"'
+        yield f'<text class="name {kind}" {place}>{escape(point.name)}</text>'
 
 
 def _best_place(px: float, py: float, width: float, taken: Sequence[_Box]) -> _Box:
-    """Beside a point, where the name covers least of what is there already, and of what is outside the picture."""
-    gap = _RADIUS + 3
-    xs = (px + gap, px - gap - width, px - width / 2, px + gap / 2, px - gap / 2 - width)
-    shifts = {
-        0: (0.0, -6.0, 6.0),
-        1: (0.0, -6.0, 6.0),
-        2: (-gap - 6, gap + 6),
-        3: (-gap - 3, gap + 3),
-        4: (-gap - 3, gap + 3),
-    }
-    boxes = [_box_at(xs[i], py + shift, width) for i, some in shifts.items() for shift in some]
+    """Near a point, where the name covers least of what is there already, and of what is outside the picture."""
+    beside = _RADIUS + 3
+    boxes = [
+        _box_at(px + left, py + shift, width)
+        for shift in (0, -6, 6, -12, 12, -18, 18, -24, 24)
+        for left in (beside, -beside - width, -width / 2)
+        if left != -width / 2 or abs(shift) >= 12
+    ]
     return min(boxes, key=lambda box: _outside(box) + sum(box.overlap(other) for other in taken))
 
 

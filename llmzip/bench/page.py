@@ -53,7 +53,8 @@ def _intro(run: Run) -> Iterator[str]:
 def _overview(run: Run) -> Iterator[str]:
     """Bits per byte of every contender on every file."""
     files = list(dict.fromkeys(row.file for row in run.rows if row.status is Status.OK))
-    keys = list(dict.fromkeys(row.key for row in run.rows if row.status is Status.OK))
+    shown = sorted((row for row in run.rows if row.status is Status.OK), key=lambda row: not row.has_model)
+    keys = list(dict.fromkeys(row.key for row in shown))
     if len(files) < 2:
         return
     found = {(row.file, row.key): row.bits_per_byte for row in run.rows if row.status is Status.OK}
@@ -62,7 +63,7 @@ def _overview(run: Run) -> Iterator[str]:
     yield "<h2>Bits per byte</h2>"
     heads = [_head_cell("file", "file", number=False), _head_cell("bytes", "size", number=True)]
     heads += [_head_cell(names[key], key, number=True) for key in keys]
-    yield from _open_table(heads)
+    yield from _open_table(heads, "sortable matrix")
     for file in files:
         own = [found.get((file, key)) for key in keys]
         least = min(value for value in own if value is not None)
@@ -116,13 +117,14 @@ def _problem(row: Row) -> str:
     return escape(problem_text(row))
 
 
-def _open_table(heads: Sequence[str]) -> Iterator[str]:
-    yield f'<div class="wide"><table class="sortable"><thead><tr>{"".join(heads)}</tr></thead><tbody>'
+def _open_table(heads: Sequence[str], kind: str = "sortable") -> Iterator[str]:
+    yield f'<div class="wide"><table class="{kind}"><thead><tr>{"".join(heads)}</tr></thead><tbody>'
 
 
 def _head_cell(title: str, column: str, *, number: bool) -> str:
     kind = "number" if number else "text"
-    button = f'<button type="button">{escape(title)}</button>'
+    # No line ends at a hyphen.
+    button = f'<button type="button">{escape(title).replace("-", "&#8209;")}</button>'
     return f'<th scope="col" data-column="{escape(column)}" data-kind="{kind}">{button}</th>'
 
 
