@@ -24,7 +24,7 @@ from llmzip.conditioning.conditioner_set import Choice
 from llmzip.conditioning.conditioning import Conditioning
 from llmzip.entropy import TokenEncoder, bucket_size
 from llmzip.errors import ConfigError
-from llmzip.exact.backend import Cache, Floats, load_backend
+from llmzip.exact.backend import Backend, Cache, Floats, load_backend
 from llmzip.exact.transformer import Segment, Transformer
 from llmzip.format.limits import CANARY_SIZE
 from llmzip.models.artefact import Artefact
@@ -63,12 +63,18 @@ Apply = Callable[[Callable[[Work], Coded], Iterable[Work]], Iterator[Coded]]
 
 
 class Codec:
-    """Codes chunks with one model; safe to use from several threads."""
+    """Codes chunks with one model; safe to use from several threads.
 
-    def __init__(self, artefact: Artefact, windowing: Windowing) -> None:
+    Args:
+        artefact: the model.
+        windowing: how chunks are covered.
+        backend: what computes; None for what the environment says, or the CPU.
+    """
+
+    def __init__(self, artefact: Artefact, windowing: Windowing, backend: Backend | None = None) -> None:
         self.artefact = artefact
         self.windowing = self._checked(windowing)
-        self.backend = load_backend()
+        self.backend = backend or load_backend()
         self.transformer = Transformer(artefact.spec, artefact.parameters, self.backend)
         self.bucket_size = bucket_size(artefact.spec.vocab_size)
         self._caches = threading.local()

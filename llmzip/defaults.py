@@ -13,6 +13,8 @@ from llmzip.chunking import DEFAULT_CHUNK_SIZE
 if TYPE_CHECKING:
     from llmzip.exact.spec import ModelSpec
 
+# What computes: `auto` is a GPU where there is one.
+DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_LANES = 64
 DEFAULT_WINDOW = 1024
 # More processes are a slip of the hand.

@@ -61,7 +61,7 @@ def codec_of(header: Header, options: DecompressOptions) -> Codec:
     model, codebook = _model_of(header, options)
     check_model(model.size_bytes, options)
     try:
-        codec = _load_codec(model.path, header.window, header.overlap)
+        codec = _load_codec(model.path, header.window, header.overlap, options.device)
         if header.conditioner or codebook:
             from llmzip.conditioners import conditioned_by
 
@@ -122,23 +122,25 @@ def load_codec(options: CompressOptions) -> Codec:
 
     model = find_model(options.model) if options.model else find_bundled()
     check_model(model.size_bytes, options)
-    return conditioned_for(_load_codec(model.path, options.window, options.overlap), model, options)
+    codec = _load_codec(model.path, options.window, options.overlap, options.device)
+    return conditioned_for(codec, model, options)
 
 
 @functools.lru_cache(maxsize=4)
-def _load_codec(folder: Path, window: int | None, overlap: int | None) -> Codec:
-    loaded = _load_any_codec(folder)
+def _load_codec(folder: Path, window: int | None, overlap: int | None, device: str) -> Codec:
+    loaded = _load_any_codec(folder, device)
     return loaded.with_windowing(choose_windowing(loaded.artefact.spec, window, overlap))
 
 
 @functools.lru_cache(maxsize=2)
-def _load_any_codec(folder: Path) -> Codec:
+def _load_any_codec(folder: Path, device: str) -> Codec:
     """A codec of a model; an archive may ask for it with many windows."""
     from llmzip.codec import Codec
+    from llmzip.exact.backend import load_backend
     from llmzip.models.artefact import load_artefact
 
     artefact = load_artefact(folder)
-    return Codec(artefact, choose_windowing(artefact.spec, None, None))
+    return Codec(artefact, choose_windowing(artefact.spec, None, None), load_backend(device=device))
 
 
 def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | None:
@@ -167,6 +169,7 @@ def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | N
         conditioners=conditioning.body.hex(),
         chooser=conditioning.chooser.pack().hex() if conditioning.chooser else "",
         policy=conditioning.policy,
+        backend=codec.backend.name,
     )
     return WorkerPool(setup, share.n_workers)
 

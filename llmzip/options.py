@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from llmzip.defaults import DEFAULT_LANES, MAX_WORKERS
+from llmzip.defaults import DEFAULT_LANES, DEVICES, MAX_WORKERS
 from llmzip.errors import ConfigError
 from llmzip.format.limits import MAX_MODEL_RAW_LENGTH
 
@@ -22,6 +22,7 @@ class CodingOptions:
             for content of up to 4 MiB and for large models, else one a thread.
         conditioners: a file, or an entry of the store, that holds conditioners; for decompression where the archive
             names it. None means the codebook of the model, if there is one, or what the archive names.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one that can be used.
         memory: bytes to use at most, as they are estimated, with one model: there are fewer lanes, threads and workers
             where they would take more, and chunks that need more are refused. None means no limit.
     """
@@ -32,8 +33,11 @@ class CodingOptions:
     workers: int | None = None
     memory: int | None = None
     conditioners: str | None = None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ConfigError(f"device: expected {', '.join(DEVICES)}, found {self.device!r}")
         for name, least in (("threads", 1), ("lanes", 1), ("workers", 0), ("memory", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -67,6 +67,9 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
         n_units = _memory_of_units(codec, options, n_workers, encode=encode) // unit
         if n_units > 0:
             n_threads = max(1, options.n_threads // max(1, n_workers))
+            if codec.backend.name == "cuda" and not encode:
+                # One device steps through all lanes at once.
+                n_threads = 1
             n_lanes = max(1, options.n_lanes // max(1, n_workers))
             if encode:
                 return Share(n_workers, min(n_threads, n_units), n_lanes)
@@ -137,6 +140,7 @@ def _wanted_workers(codec: Codec, options: CodingOptions, *, large: bool) -> int
         return options.workers
     # A program that was packed into one file is no interpreter that could start another.
     alone = not sys.executable or getattr(sys, "frozen", False)
+    alone = alone or codec.backend.name == "cuda"
     return 0 if alone else default_workers(codec.artefact.spec, options.n_threads, large=large)
 
 

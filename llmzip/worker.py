@@ -57,6 +57,7 @@ class Setup:
         conditioners: the packed set that chunks choose from, hexadecimal; empty for none.
         chooser: what estimates their gains, packed, hexadecimal; empty for none.
         policy: how an encoder chooses.
+        backend: what computes.
     """
 
     encode: bool
@@ -70,6 +71,7 @@ class Setup:
     conditioners: str = ""
     chooser: str = ""
     policy: str | int = "auto"
+    backend: str = "cpu"
 
     @property
     def n_at_once(self) -> int:
@@ -170,6 +172,7 @@ def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def _coder(setup: Setup) -> _Submit:
     from llmzip.codec import Codec
+    from llmzip.exact.backend import load_backend
     from llmzip.lanes import LaneDecoder
     from llmzip.models.artefact import load_artefact
     from llmzip.windows import Windowing
@@ -177,7 +180,8 @@ def _coder(setup: Setup) -> _Submit:
     artefact = load_artefact(Path(setup.folder))
     if artefact.id != setup.artefact_id:
         raise ModelMismatchError(f"{setup.folder}: expected model {setup.artefact_id}, found {artefact.id} by now")
-    codec = _conditioned(Codec(artefact, Windowing(setup.window, setup.overlap)), setup)
+    codec = Codec(artefact, Windowing(setup.window, setup.overlap), load_backend(setup.backend))
+    codec = _conditioned(codec, setup)
     if codec.canary().hex() != setup.canary:
         raise ModelMismatchError(f"canary: expected {setup.canary}, found {codec.canary().hex()}")
     if not setup.encode:

@@ -20,6 +20,7 @@ def cat(
     ] = None,
     model: options.Model = None,
     conditioners: options.Conditioners = None,
+    device: options.Device = "auto",
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -34,6 +35,7 @@ def cat(
     chosen = DecompressOptions(
         model=model,
         conditioners=conditioners,
+        device=device,
         threads=threads,
         lanes=lanes,
         workers=workers,

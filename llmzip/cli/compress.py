@@ -38,6 +38,7 @@ def compress(
     chunk_size: options.ChunkSize = None,
     window: options.Window = None,
     overlap: options.Overlap = None,
+    device: options.Device = "auto",
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -51,7 +52,8 @@ def compress(
             raise typer.BadParameter(f"expected one archive, found {len(sources)}", param_hint="--decompress")
         decompress(
             source, target, remove, force, stdout, quiet, verbose,
-            model=model, conditioners=conditioners, threads=threads, lanes=lanes, workers=workers, memory=memory,
+            model=model, conditioners=conditioners, device=device, threads=threads, lanes=lanes, workers=workers,
+            memory=memory,
         )  # fmt: skip
         return
 
@@ -66,6 +68,7 @@ def compress(
             chunk_size=chunk_size,
             window=window,
             overlap=overlap,
+            device=device,
             threads=threads,
             lanes=lanes,
             workers=workers,

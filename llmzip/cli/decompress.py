@@ -28,6 +28,7 @@ def decompress(
     salvage: options.Salvage = False,
     model: options.Model = None,
     conditioners: options.Conditioners = None,
+    device: options.Device = "auto",
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -47,6 +48,7 @@ def decompress(
         chosen = DecompressOptions(
             model=model,
             conditioners=conditioners,
+            device=device,
             threads=threads,
             lanes=lanes,
             workers=workers,

@@ -27,6 +27,7 @@ def extract(
     verbose: options.Verbose = False,
     model: options.Model = None,
     conditioners: options.Conditioners = None,
+    device: options.Device = "auto",
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -41,6 +42,7 @@ def extract(
     chosen = DecompressOptions(
         model=model,
         conditioners=conditioners,
+        device=device,
         threads=threads,
         lanes=lanes,
         workers=workers,

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from llmzip.defaults import DEVICES
+
 # Beyond the content of any archive: SPEC.md, section 10.
 _END = 1 << 63
 
@@ -22,6 +24,13 @@ def parse_size(text: str) -> int:
     if not (digits.isascii() and digits.isdigit()) or unit not in _UNITS:
         raise typer.BadParameter(f"expected a number of bytes such as 32768, 32K or 1M, found {text!r}")
     return int(digits) * _UNITS[unit]
+
+
+def parse_device(text: str) -> str:
+    """Read what computes: cpu, cuda or auto."""
+    if text not in DEVICES:
+        raise typer.BadParameter(f"expected {', '.join(DEVICES)}, found {text!r}")
+    return text
 
 
 def parse_chunk_size(text: str) -> int:
@@ -101,6 +110,15 @@ Tune = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
+Device = Annotated[
+    Any,
+    typer.Option(
+        "--device",
+        parser=parse_device,
+        metavar="auto|cpu|cuda",
+        help="What computes; auto: a GPU if there is one. The archive is the same.",
+    ),
+]
 Lanes = Annotated[int | None, typer.Option("--lanes", min=1, help="Chunks decoded side by side.")]
 Workers = Annotated[
     int | None,

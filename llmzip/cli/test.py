@@ -23,6 +23,7 @@ def verify(
     as_json: options.Json = False,
     model: options.Model = None,
     conditioners: options.Conditioners = None,
+    device: options.Device = "auto",
     threads: options.Threads = None,
     lanes: options.Lanes = None,
     workers: options.Workers = None,
@@ -35,6 +36,7 @@ def verify(
     chosen = DecompressOptions(
         model=model,
         conditioners=conditioners,
+        device=device,
         threads=threads,
         lanes=lanes,
         workers=workers,

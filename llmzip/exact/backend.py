@@ -8,6 +8,7 @@ A backend holds matrices and caches in whatever form it likes; its results equal
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from llmzip.exact.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 Segments = NDArray[np.int32]
+# What the driver of an NVIDIA GPU shows to programs, on Linux and in its subsystem of Windows.
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 # A whole model at once: rows after the last norm, of a cache, segments, tokens, positions and prefix.
 RunModel = Callable[[Any, Segments, NDArray[np.int32], NDArray[np.int32], Floats], Floats]
 
@@ -153,17 +156,28 @@ class Backend(Protocol):
         """Share the coder's range among the tokens of one bucket a row, `[R, n]`."""
 
 
-def load_backend(name: str | None = None) -> Backend:
+def load_backend(name: str | None = None, device: str = "cpu") -> Backend:
     """The backend called `name` (`cpu`, `cuda` or `reference`), self-tested once a process.
 
     Args:
-        name: None means the environment variable `LLMZIP_BACKEND`, or `cpu`.
+        name: None means the environment variable `LLMZIP_BACKEND`, or that of the device.
+        device: `cpu`, `cuda`, or `auto` for a GPU where there is one that can be used.
 
     Raises:
         BackendError: no backend has this name, or it cannot run here.
         ExactnessError: the backend differs from the reference on this machine.
     """
-    return _load(name or os.environ.get("LLMZIP_BACKEND") or "cpu")
+    return _load(name or os.environ.get("LLMZIP_BACKEND") or (_best_device() if device == "auto" else device))
+
+
+@functools.cache
+def _best_device() -> str:
+    """Look for what costs nothing first: torch takes seconds to load."""
+    if not any(map(os.path.exists, _DRIVERS)) or importlib.util.find_spec("triton") is None:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @functools.cache
