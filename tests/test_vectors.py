@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmzip.archive import decompress, verify_stream
+from llmzip.conditioning.conditioning import name_in
 from llmzip.contents import find_members, read_contents
 from llmzip.decoding import read_range
 from llmzip.format import Method, scan
@@ -19,7 +20,8 @@ ARCHIVES = sorted(path for folder in VERSIONS for path in folder.glob("*.llmz"))
 
 
 def _options(archive: Path) -> DecompressOptions:
-    return DecompressOptions(model=str(archive.parent / "model"), threads=1)
+    folder = archive.parent
+    return DecompressOptions(model=str(folder / "model"), conditioners=str(folder / "entries.cond"), threads=1)
 
 
 def _content(archive: Path) -> bytes:
@@ -40,7 +42,7 @@ def test_archives_of_every_version_are_read(archive: Path) -> None:
 
 
 def test_vectors_have_all_that_the_format_has() -> None:
-    """Every archive has its content; every method, an index and several frames are among them."""
+    """Every archive has its content; every method, an index, several frames and conditioners are among them."""
     for folder in VERSIONS:
         names = json.loads((folder / "contents.json").read_text())
         assert sorted(names) == sorted(path.stem for path in folder.glob("*.llmz"))
@@ -49,6 +51,12 @@ def test_vectors_have_all_that_the_format_has() -> None:
     assert len(frames["index"][0].points) == 3
     assert len(frames["frames"]) == 3
     assert {frame.header.window for name in ("model", "windows") for frame in frames[name]} == {64, 32}
+    places = {name: found[0].header.conditioner for name, found in frames.items() if found[0].header.conditioner}
+    assert {name: name_in(section) is not None for name, section in places.items()} == {
+        "conditioned": False,
+        "memory": False,
+        "named": True,
+    }
 
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda path: path.name)

@@ -1,28 +1,38 @@
 """Makes the archives of `v1`, which every later version reads: `python tests/vectors/make.py`.
 
 They were made once, when the format's version 1 was; files that are there are left as they are. A model of a few
-thousand parameters lies beside them, and `contents.json` has what they hold, in hexadecimal.
+thousand parameters lies beside them, with conditioners for it, and `contents.json` has what they hold, in hexadecimal.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from llmzip.conditioning import hyperpriors
+from llmzip.conditioning.conditioner_file import ConditionerFile
+from llmzip.conditioning.conditioner_set import Basis, Choice, ConditionerSet, Text
+from llmzip.conditioning.conditioning import Conditioning
+from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.encoding import StreamCompressor
 from llmzip.exact.spec import ModelSpec, Ngrams, Selection
 from llmzip.format import FrameWriter, Header, Method, Sections
 from llmzip.general import compress_general, compress_zstd
 from llmzip.members import Kind, Member, pack_members
+from llmzip.models.artefact import Artefact, load_artefact
 from llmzip.models.card import Card
 from llmzip.models.convert.float_model import FloatModel, tensor_shape
 from llmzip.models.quantise import build_artefact
 from llmzip.options import CompressOptions
+from llmzip.tokens.tokenizer import ByteTokenizer
 
 FOLDER = Path(__file__).parent / "v1"
 TEXT = "Old archives stay readable. Alte Archive bleiben lesbar. 古いアーカイブも読める。\n".encode()
@@ -72,6 +82,22 @@ def make_model(folder: Path) -> None:
     Card(build_artefact(model, folder), "vectors", SPEC.family, "none", "made by make.py", 1, 1).write(folder)
 
 
+def conditioners(artefact: Artefact) -> dict[str, ConditionerSet]:
+    """Sets for the model, by name: a string and vectors under all hyperpriors that need no network; and a basis."""
+    rng = np.random.default_rng(1)
+    string = Text(ByteTokenizer(artefact.tokenizer_json, artefact.vocabulary).encode(b"old archives"))
+    kinds: tuple[hyperpriors.Kind, ...] = ("gaussian", "empirical", "lloyd-max", "gaussian")
+    rows = [0.1 * rng.standard_normal(n * SPEC.width, dtype=np.float32) for n in (2, 1, 1, 1)]
+    groups = [hyperpriors.quantise(row, kind, n_levels=7) for row, kind in zip(rows, kinds, strict=True)]
+    shape = Shape(0, SPEC.n_layers + 1, SPEC.width)
+    prompt = Vectors(Shape(2, *shape[1:]), tuple(groups))
+    shifts = Vectors(shape, tuple(groups[1:]))
+    directions = [0.1 * rng.standard_normal(2 * SPEC.width, dtype=np.float32) for _ in range(shape.n_shifts)]
+    vectors = Vectors(shape, tuple(hyperpriors.quantise(row, "gaussian", n_levels=15) for row in directions))
+    basis = Basis(vectors, np.array([80, 60]), 7, np.array([[1, -2]]), own=True)
+    return {"entries": ConditionerSet((string, prompt, shifts)), "memory": ConditionerSet(basis=basis)}
+
+
 def _frame(chunks: list[tuple[Method, bytes, bytes]], sections: Sections | None = None) -> bytes:
     target = io.BytesIO()
     writer = FrameWriter(target, Header(), sections or Sections())
@@ -81,7 +107,7 @@ def _frame(chunks: list[tuple[Method, bytes, bytes]], sections: Sections | None 
     return target.getvalue()
 
 
-def _modelled(text: bytes, model: Path, **sizes: int) -> bytes:
+def _modelled(text: bytes, model: Path, **chosen: Any) -> bytes:
     """An archive whose chunks are all the model's, by a stand-in for its choice."""
     import llmzip.methods
 
@@ -90,7 +116,7 @@ def _modelled(text: bytes, model: Path, **sizes: int) -> bytes:
         llmzip.methods.Part(Method.MODEL, raw, payload or b"") for raw, payload in zip(chunks, payloads, strict=True)
     ]
     target = io.BytesIO()
-    options = replace(CompressOptions(model=str(model), threads=1), **sizes)  # type: ignore[arg-type]
+    options = replace(CompressOptions(model=str(model), threads=1), **chosen)
     try:
         with StreamCompressor(target, options) as compressor:
             compressor.write(text)
@@ -98,6 +124,14 @@ def _modelled(text: bytes, model: Path, **sizes: int) -> bytes:
     finally:
         llmzip.methods.plan = usual
     return target.getvalue()
+
+
+def _conditioned(model: Path, file: str, choices: list[Choice], *, embed: bool) -> tuple[bytes, bytes]:
+    """An archive whose chunks have these choices in their turn, and its content."""
+    text, turns = LETTERS * len(choices), ([choice] for choice in itertools.cycle(choices))
+    sizes = {"window": 32, "overlap": 8, "chunk_size": len(LETTERS)}
+    with mock.patch.object(Conditioning, "candidates", side_effect=turns):
+        return _modelled(text, model, conditioners=str(model.parent / file), embed=embed, **sizes), text
 
 
 def archives(model: Path) -> dict[str, tuple[bytes, bytes]]:
@@ -116,6 +150,7 @@ def archives(model: Path) -> dict[str, tuple[bytes, bytes]]:
         Member("größe".encode(), Kind.FILE, 0o4755, 2**61, len(words)),
     ]
     files = _frame([stored, general[0]], Sections(pack_members(members)))
+    entries, own = [Choice(number) for number in range(4)], [Choice(0), Choice(1), Choice(2, (3, -7))]
     return {
         "empty": (_frame([]), b""),
         "stored": (_frame([stored]), noise),
@@ -125,6 +160,9 @@ def archives(model: Path) -> dict[str, tuple[bytes, bytes]]:
         "members": (files, noise + words),
         "model": (_modelled(LETTERS, model), LETTERS),
         "windows": (_modelled(LETTERS * 3, model, window=32, overlap=8, chunk_size=120), LETTERS * 3),
+        "conditioned": _conditioned(model, "entries.cond", entries, embed=True),
+        "named": _conditioned(model, "entries.cond", entries, embed=False),
+        "memory": _conditioned(model, "memory.cond", own, embed=True),
     }
 
 
@@ -133,6 +171,11 @@ def main() -> None:
     model = FOLDER / "model"
     if not model.exists():
         make_model(model)
+    artefact = load_artefact(model)
+    for name, found in conditioners(artefact).items():
+        path = FOLDER / f"{name}.cond"
+        if not path.exists():
+            path.write_bytes(ConditionerFile(artefact.id, found.pack(SPEC), {"made by": "make.py"}).pack())
     contents_file = FOLDER / "contents.json"
     contents = json.loads(contents_file.read_text()) if contents_file.exists() else {}
     for name, (archive, content) in archives(model).items():
