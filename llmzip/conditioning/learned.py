@@ -150,7 +150,7 @@ def quantise_learned(values: Floats, part: int, network: HyperpriorNetwork, step
         part: which row it is.
         network: of the model.
         step: distance of levels; the nearest that `step_of` knows is taken. Without it, that which the network was
-            trained with; others cost more, as scales and means are in steps.
+            trained with; others fit its scales and means less, which are in steps.
 
     Raises:
         ConfigError: another number of values, values that are not finite, or more than 2047 steps from 0.
