@@ -67,8 +67,10 @@ class Figure:
         return cls(case, metric, spread.p50, "s", spread)
 
 
-def append(bench: str, figures: Iterable[Figure], path: Path = RESULTS) -> None:
+def append(bench: str, figures: Iterable[Figure], path: Path = RESULTS, accelerator: str = "") -> None:
     """Append a row for each figure; the first rows of a new file get the header above them.
+
+    What was measured on an accelerator has it beside the processor.
 
     Raises:
         ValueError: the file is there and has other columns.
@@ -80,17 +82,17 @@ def append(bench: str, figures: Iterable[Figure], path: Path = RESULTS) -> None:
         writer = csv.writer(file, lineterminator="\n")
         if is_new:
             writer.writerow(COLUMNS)
-        writer.writerows(_row(bench, figure) for figure in figures)
+        writer.writerows(_row(bench, figure, accelerator) for figure in figures)
 
 
-def record(bench: str, measure: Callable[[], Iterable[Figure]], path: Path) -> int:
+def record(bench: str, measure: Callable[[], Iterable[Figure]], path: Path, accelerator: str = "") -> int:
     """Measure and append: the exit status of a benchmark. An error is one line, and then nothing is appended."""
     try:
         figures = list(measure())
     except LlmzipError as error:
         print(f"{bench}: {error}", file=sys.stderr)
         return 1
-    append(bench, figures, path)
+    append(bench, figures, path, accelerator)
     return 0
 
 
@@ -101,7 +103,7 @@ def _check_header(path: Path) -> None:
         raise ValueError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(found)}")
 
 
-def _row(bench: str, figure: Figure) -> list[object]:
+def _row(bench: str, figure: Figure, accelerator: str) -> list[object]:
     date = datetime.now(UTC).isoformat(timespec="seconds")
     spread: list[object] = [""] * 4
     if figure.spread is not None:
@@ -110,7 +112,8 @@ def _row(bench: str, figure: Figure) -> list[object]:
             *(f"{x:.6g}" for x in (figure.spread.p20, figure.spread.p50, figure.spread.p80)),
         ]
     value = [figure.case, figure.metric, _number(figure.value), figure.unit]
-    return [date, commit(), bench, *value, *spread, device(), versions(), command()]
+    machine = f"{device()}; {accelerator}" if accelerator else device()
+    return [date, commit(), bench, *value, *spread, machine, versions(), command()]
 
 
 def _number(value: float) -> str:
