@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,10 @@ from llmzip.exact.transformer import Parameters
 from llmzip.models.artefact import Settings
 from llmzip.models.convert.float_model import FloatModel, tensor_shape
 from llmzip.models.quantise import quantise
+
+# Without a GPU kernels run through Triton's interpreter, which must be chosen before Triton is imported.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 Floats = NDArray[np.float32]
 MakeParameters = Callable[[ModelSpec], Parameters]

@@ -29,9 +29,11 @@ GOLDEN = {
 TOKENS = (np.arange(40) ** 2 % 83).astype(np.int32)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_output_weights_are_the_pinned_ones(variant: ModelSpec, backend: str, make_parameters: Any) -> None:
     """SHA-256 of the weights after each of 40 tokens, for every variant of the transformer."""
+    if backend == "cuda":
+        pytest.importorskip("triton")
     model = Transformer(variant, make_parameters(variant), load_backend(backend))
     weights, _ = model.predict(model.hidden(model.new_cache(1, 40), [Segment(0, 0, TOKENS)]), 10)
     assert _digest(weights) == GOLDEN[variant.family]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+_ROOT = Path(__file__).parents[2]
+# Contracted, approximate and flushing instructions; of floats those that round otherwise than to nearest.
+_INEXACT = r"\bfma\.|\bmad\.[a-z.]*f\d|div\.(?:full|approx)|(?:sqrt|rcp|rsqrt|ex2|lg2|sin|cos|tanh)\.approx|\.ftz"
+_PRODUCTS = r"(?:mma\.sync|wgmma\.mma_async)[\w.]*|dp4a[\w.]*"
+
+
+@pytest.fixture(scope="module")
+def assembly(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """PTX of the kernels of the exact arithmetic, in all the ways that some models launch them."""
+    command = [sys.executable, str(Path(__file__).with_name("compile_exact.py"))]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def _kernels() -> Iterator[str]:
+    for path in sorted((_ROOT / "kernels/llmzip_kernels").glob("*.py")):
+        if not path.name.startswith(("training_", "scan_")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef) and node.name.endswith("_kernel"):
+                    yield node.name
+
+
+@pytest.mark.slow
+def test_every_kernel_compiles_to_exact_instructions(assembly: dict[str, list[str]]) -> None:
+    """For an H100: all kernels there are, none of which contracts, approximates or flushes anything."""
+    assert sorted(assembly) == sorted(_kernels())
+    for name, variants in assembly.items():
+        assert variants, name
+        for ptx in variants:
+            assert ".entry" in ptx, name
+            assert re.findall(_INEXACT, ptx) == [], name
+
+
+@pytest.mark.slow
+def test_products_are_those_of_integers(assembly: dict[str, list[str]]) -> None:
+    """Of int8 with sums in int32, wherever there is a product of matrices."""
+    for name in ("linear_kernel", "attention_kernel", "selective_attention_kernel"):
+        for ptx in assembly[name]:
+            found = set(re.findall(_PRODUCTS, ptx))
+            assert found, name
+            assert all("s32.s8.s8" in instruction or "dp4a" in instruction for instruction in found), (name, found)
+    for name in sorted(set(assembly) - {"linear_kernel", "attention_kernel", "selective_attention_kernel"}):
+        assert not any(re.search(_PRODUCTS, ptx) for ptx in assembly[name]), name
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    """Each of the instructions that must not be there, and none of those that may."""
+    for inexact in ("fma.rn.f32", "fma.rn.f64", "mad.rn.f32", "div.full.f32", "div.approx.f32", "sqrt.approx.f32"):
+        assert re.search(_INEXACT, f"\t{inexact} \t%f1, %f2, %f3;"), inexact
+    for inexact in ("ex2.approx.f32", "add.ftz.f32", "mul.rn.ftz.f32", "rsqrt.approx.f64", "rcp.approx.f32"):
+        assert re.search(_INEXACT, inexact), inexact
+    for exact in ("mad.lo.s32", "mad.wide.s32", "div.rn.f32", "div.rn.f64", "sqrt.rn.f64", "add.rn.f32", "wgmma.fence"):
+        assert not re.search(_INEXACT, exact), exact
