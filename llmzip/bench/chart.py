@@ -132,11 +132,12 @@ def _marks(points: Sequence[Point], x: _Scale, y: _Scale) -> Iterator[str]:
 def _best_place(px: float, py: float, width: float, taken: Sequence[_Box]) -> _Box:
     """Near a point, where the name covers least of what is there already, and of what is outside the picture."""
     beside = _RADIUS + 3
+    shifts = sorted(range(-48, 49, 6), key=abs)
     boxes = [
         _box_at(px + left, py + shift, width)
-        for shift in (0, -6, 6, -12, 12, -18, 18, -24, 24)
+        for shift in shifts
         for left in (beside, -beside - width, -width / 2)
-        if left != -width / 2 or abs(shift) >= 12
+        if left != -width / 2 or abs(shift) >= _LINE
     ]
     return min(boxes, key=lambda box: _outside(box) + sum(box.overlap(other) for other in taken))
 

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,13 +59,12 @@ def parse_command(text: str) -> Command:
         words = list(_words(text[named.end() :] if named else text))
     except ValueError as error:
         raise ConfigError(f"{text}: expected a command line, found {str(error).lower()}") from error
-    if words.count(_NEXT) != 1 or words[0] == _NEXT or words[-1] == _NEXT:
-        raise ConfigError(
-            f"{text}: expected 'COMPRESS {_IN} {_OUT} {_NEXT} DECOMPRESS {_IN} {_OUT}', found one command"
-        )
-    at = words.index(_NEXT)
-    name = named[1] if named else shlex.join(word for word in words[:at] if word not in (_IN, _OUT))
-    return Command(name, tuple(words[:at]), tuple(words[at + 1 :]))
+    parts = [list(part) for is_next, part in groupby(words, _NEXT.__eq__) if not is_next]
+    if len(parts) != 2 or words.count(_NEXT) != 1:
+        need = f"COMPRESS {_IN} {_OUT} {_NEXT} DECOMPRESS {_IN} {_OUT}"
+        raise ConfigError(f"{text}: expected '{need}', found {len(parts)} commands and {words.count(_NEXT)} {_NEXT}")
+    name = named[1] if named else shlex.join(word for word in parts[0] if word not in (_IN, _OUT))
+    return Command(name, tuple(parts[0]), tuple(parts[1]))
 
 
 def _words(text: str) -> Iterator[str]:
