@@ -18,8 +18,8 @@ from llmzip.exact.matrix import QuantisedMatrix
 # Bits of a chunk that an estimate must promise to be tried, and how many choices are tried beside none.
 MARGIN_BITS = 8.0
 MOST_TRIED = 2
-# By how many standard errors the gain on a sample must be above 0 to be taken for certain.
-CERTAIN_ERRORS = 3.0
+# By how many standard errors the gain on a sample must be above 0 to be looked into, and to be taken for certain.
+PROMISING_ERRORS, CERTAIN_ERRORS = 1.0, 3.0
 NAME_SIZE = 8
 _EMBEDDED, _NAMED = 0, 1
 
@@ -106,10 +106,10 @@ class Conditioning:
         costs = np.array([self.set.choice_bits(choice) for choice in choices])
         gains = n_tokens * (bits[0] - bits).mean(axis=1) + costs[0] - costs
         best = int(np.argmax(gains))
-        if best == 0:
-            return choices[:1]
         differences = bits[0] - bits[best]
         error = n_tokens * differences.std() / np.sqrt(len(differences))
+        if best == 0 or gains[best] < PROMISING_ERRORS * error:
+            return choices[:1]
         return [choices[best]] if gains[best] > CERTAIN_ERRORS * error else [choices[0], choices[best]]
 
     def _own(self, chooser: Chooser, mean: NDArray[np.float64]) -> list[Choice]:
