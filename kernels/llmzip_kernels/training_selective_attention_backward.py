@@ -55,8 +55,9 @@ def _keys_kernel(
             selection = selection_tile(b_q0, b_k0, o_q - 1, o_k, scale, PROTECT_FIRST, MASK_SELF, PRECISION)
             carried = tl.load(carried_ptr + (i_b * n_blocks + i_m) * T + o_k, o_k < T, other=0.0)
             forgetting = carried[None, :] + tl.cumsum(selection, axis=0)
-            penalty = tl.load(d_forgotten_ptr + i_b * T + o_q, (o_q < T) & (i_kv == 0), other=0.0)
-            d_forgetting = tl.where(forgetting <= limit, penalty[:, None] / limit, 0.0)
+            if i_kv == 0:
+                penalty = tl.load(d_forgotten_ptr + i_b * T + o_q, o_q < T, other=0.0) / limit
+                d_forgetting = tl.where(forgetting <= limit, penalty[:, None], 0.0)
         for i_h in range(i_kv * GROUP, (i_kv + 1) * GROUP):
             b_q = load_rows(q_ptr + i_h * q_strides[1], q_strides[2], o_q, T, o_width, K)
             b_dy = load_rows(dy_ptr + i_h * dy_strides[1], dy_strides[2], o_q, T, o_width, K)
@@ -102,7 +103,7 @@ def _queries_kernel(
     o_row = (i_b * n_heads + i_h) * T + o_q
     lse = tl.load(lse_ptr + o_row, o_q < T, other=0.0)
     delta = tl.load(delta_ptr + o_row, o_q < T, other=0.0)
-    penalty = tl.load(d_forgotten_ptr + i_b * T + o_q, (o_q < T) & (i_h == 0), other=0.0)
+    penalty = tl.load(d_forgotten_ptr + i_b * T + o_q, o_q < T, other=0.0) / limit
     later_ptr += ((i_b * (n_heads // GROUP) + i_kv) * n_blocks + i_m) * T
     dtype = lse_ptr.dtype.element_ty
     dq, dq0 = tl.zeros([BLOCK, BLOCK_K], dtype), tl.zeros([BLOCK, BLOCK_K], dtype)
@@ -119,7 +120,9 @@ def _queries_kernel(
         _, d_scores = score_gradients(b_q, b_k, b_v, b_dy, forgetting, lse, delta, o_q, o_k, scale, PRECISION)
         dq += tl.dot(d_scores.to(b_k.dtype), b_k, input_precision=PRECISION)
         if SELECT:
-            d_forgetting = tl.where(forgetting <= limit, penalty[:, None] / limit, 0.0) - d_scores
+            d_forgetting = -d_scores
+            if i_h == 0:
+                d_forgetting += tl.where(forgetting <= limit, penalty[:, None], 0.0)
             # The sum over later tiles is that of all heads of the group: its first one sees to it.
             later = tl.load(later_ptr + o_k, (o_k < T) & (i_h % GROUP == 0), other=0.0)
             d_selection = later[None, :] + tl.cumsum(d_forgetting, axis=0, reverse=True)

@@ -68,7 +68,8 @@ def _attention_kernel(
             carried = tl.load(carried_ptr + (i_b * n_blocks + i_m) * T + o_k, o_k < T, other=0.0)
             forgetting = carried[None, :] + tl.cumsum(selection, axis=0)
             scores -= forgetting
-            forgotten += tl.sum(tl.where(forgetting <= limit, forgetting * (1.0 / limit), 1.0), axis=1)
+            if i_h == 0:
+                forgotten += tl.sum(tl.where(forgetting <= limit, forgetting * (1.0 / limit), 1.0), axis=1)
         scores = tl.where(o_q[:, None] >= o_k[None, :], scores, float("-inf"))
         higher = tl.maximum(greatest, tl.max(scores, axis=1))
         weights = tl.exp(scores - higher[:, None])
