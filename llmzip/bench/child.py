@@ -14,7 +14,7 @@ from typing import Any
 
 from llmzip.allocator import return_freed_memory
 from llmzip.bench.contenders import Contender, Kind, Reference, contender_of
-from llmzip.bench.memory import childrens_peak, own_peak
+from llmzip.bench.memory import childrens_peak, gpu_peak, own_peak
 from llmzip.errors import LlmzipError
 
 
@@ -60,6 +60,7 @@ class Report:
         seconds: of the one run that counts.
         warm_up_seconds: of what only a first run in a process has to do.
         peak_bytes: the most memory that the process that did the work had; None where the system does not tell.
+        gpu_peak_bytes: the most of a GPU; None where there was none.
         settings: of the result of encoding.
     """
 
@@ -69,6 +70,7 @@ class Report:
     seconds: float
     warm_up_seconds: float
     peak_bytes: int | None
+    gpu_peak_bytes: int | None
     settings: dict[str, Any]
 
 
@@ -89,7 +91,16 @@ def run(job: Job) -> Report:
     seconds = time.perf_counter() - begin
     peak = own_peak() if contender.in_process else childrens_peak()
     settings = {} if job.decode else contender.settings(target, job.n_raw)
-    return Report(contender.variants[variant], variant, contender.model_bytes, seconds, warm - start, peak, settings)
+    return Report(
+        contender.variants[variant],
+        variant,
+        contender.model_bytes,
+        seconds,
+        warm - start,
+        peak,
+        gpu_peak(),
+        settings,
+    )
 
 
 def _smallest(contender: Contender, source: Path, target: Path) -> int:

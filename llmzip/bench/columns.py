@@ -61,6 +61,12 @@ def _peak(row: Row, *, decode: bool) -> int | None:
     return way.peak_bytes if way else None
 
 
+def _peak_text(row: Row, *, decode: bool) -> str:
+    way = row.decode if decode else row.encode
+    gpu = size_text(way.gpu_peak_bytes) if way else ""
+    return size_text(_peak(row, decode=decode)) + (f" + {gpu} GPU" if gpu else "")
+
+
 def _break_even_text(row: Row) -> str:
     if row.status is not Status.OK or not row.has_model or not row.best_opponent:
         return ""
@@ -118,13 +124,13 @@ COLUMNS = (
     Column(
         "memory, encode",
         lambda row: _peak(row, decode=False),
-        lambda row: size_text(_peak(row, decode=False)),
-        "the most that the process had, and those that it started",
+        lambda row: _peak_text(row, decode=False),
+        "the most that the process had, and those that it started; of a GPU what it had reserved",
     ),
     Column(
         "memory, decode",
         lambda row: _peak(row, decode=True),
-        lambda row: size_text(_peak(row, decode=True)),
+        lambda row: _peak_text(row, decode=True),
         "the same of the way back",
     ),
 )

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from llmzip.bench.commands import Command, known_programs, parse_command, run_command
 from llmzip.bench.libraries import LIBRARIES, Choice
+from llmzip.bench.machine import device_name
 from llmzip.errors import ConfigError
 
 BUNDLED = "bundled"
@@ -42,12 +43,14 @@ class Reference:
         kind: where to look.
         text: its name there, or its command line.
         threads: of llmzip; opponents use one.
+        device: what computes llmzip's model: `auto`, `cpu` or `cuda`.
         asked: whether the user named it; then it is a failure that it cannot run.
     """
 
     kind: Kind
     text: str
     threads: int = 1
+    device: str = "auto"
     asked: bool = False
 
 
@@ -114,7 +117,7 @@ def contender_of(reference: Reference) -> Contender:
         case Kind.COMMAND:
             return CommandContender(parse_command(reference.text))
         case Kind.MODEL:
-            return ModelContender(reference.text, reference.threads)
+            return ModelContender(reference.text, reference.threads, reference.device)
 
 
 def missing(reference: Reference) -> str | None:
@@ -195,14 +198,14 @@ class ModelContender:
 
     in_process = True
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, device: str) -> None:
         from llmzip.models.store import find_bundled, find_model
         from llmzip.options import CompressOptions, DecompressOptions
 
         model = find_bundled() if name == BUNDLED else find_model(name)
         reference = None if name == BUNDLED else name
-        self._encoding = CompressOptions(model=reference, threads=threads)
-        self._decoding = DecompressOptions(model=reference, threads=threads)
+        self._encoding = CompressOptions(model=reference, threads=threads, device=device)
+        self._decoding = DecompressOptions(model=reference, threads=threads, device=device)
         self.variants: tuple[str, ...] = (f"llmzip, {model.name}",)
         self.model_bytes = model.size_bytes
 
@@ -239,4 +242,5 @@ class ModelContender:
         codec = load_codec(self._encoding)
         size = default_chunk_size(codec.artefact.spec, codec.windowing.window, min(n_raw, GROUP_SIZE))
         windows = {"window": header.window, "overlap": header.overlap} if header.uses_model else {}
-        return {"device": "cpu", "threads": self._encoding.n_threads, "chunk_size": size, **windows}
+        device = device_name(codec.backend.name)
+        return {"device": device, "threads": self._encoding.n_threads, "chunk_size": size, **windows}

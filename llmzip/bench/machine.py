@@ -19,6 +19,15 @@ def device() -> str:
     return f"{_processor()}, {n_cores()} cores, {host_instructions()}"
 
 
+def device_name(backend: str) -> str:
+    """What a backend computes on: that of a GPU with its name."""
+    if backend != "cuda":
+        return backend
+    import torch
+
+    return f"cuda ({torch.cuda.get_device_name()})"
+
+
 def n_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,7 +21,7 @@ from llmzip.bench.child import Job, Report
 from llmzip.bench.contenders import Kind, Reference, contender_of, missing
 from llmzip.bench.corpora import Text
 from llmzip.bench.memory import tree_peak
-from llmzip.bench.rows import Row, Status, Way, with_break_even
+from llmzip.bench.rows import Row, Status, Way, greatest, with_break_even
 from llmzip.bench.spread import Spread
 from llmzip.errors import BackendError, ExactnessError, LlmzipError, WorkerError
 
@@ -165,8 +165,7 @@ def run_child(job: Job) -> Report:
             told = [line.strip() for line in lines if line.strip()] or [f"exit status {process.returncode}"]
             raise WorkerError(f"{'decode' if job.decode else 'encode'}: {told[-1]}")
         facts = json.loads(output.read().splitlines()[-1])
-    peaks = [found for found in (facts.pop("peak_bytes"), peak) if found]
-    return Report(**facts, peak_bytes=max(peaks, default=None))
+    return Report(**facts | {"peak_bytes": greatest([facts["peak_bytes"], peak or None])})
 
 
 def _watch(process: subprocess.Popen[bytes], *, in_process: bool) -> int:
@@ -192,10 +191,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _way(reports: Sequence[Report], n_raw: int) -> Way:
     seconds = [report.seconds for report in reports]
-    peaks = [report.peak_bytes for report in reports if report.peak_bytes is not None]
     speed = Spread.of(n_raw / 1000 / one for one in seconds)
     warm_up = min(report.warm_up_seconds for report in reports)
-    return Way(Spread.of(seconds), speed, warm_up, max(peaks, default=None))
+    peak = greatest(report.peak_bytes for report in reports)
+    return Way(Spread.of(seconds), speed, warm_up, peak, greatest(report.gpu_peak_bytes for report in reports))
 
 
 def _digest(path: Path) -> str:

@@ -4,6 +4,8 @@ Linux tells each process's own peak under `/proc`; added up over the processes t
 of these sums taken, it is that of the whole tree, pages that they share counted in each. Elsewhere `getrusage` tells
 that of one process. Of programs that live too shortly to be looked at, it tells the most that one of them had, or that
 the process that started them had at that moment.
+
+Memory of a GPU is told by torch, in the process that uses it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,14 @@ _KIB = 1024
 def own_peak() -> int | None:
     """Of this process, in bytes; None where the system does not tell."""
     return _peak_of("self") or _usage("RUSAGE_SELF")
+
+
+def gpu_peak() -> int | None:
+    """The most memory of a GPU that this process had reserved, in bytes; None where it has used none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.max_memory_reserved())
 
 
 def childrens_peak() -> int | None:

@@ -22,7 +22,7 @@ HOW = (
     "packages hold the whole input and output, and the interpreter, some 15 MB; a program is never said to have had "
     "less than that."
 )
-_WAY_COLUMNS = ("kb_per_s", "kb_per_s_p20", "kb_per_s_p80", "s", "warm_up_s", "peak_bytes")
+_WAY_COLUMNS = ("kb_per_s", "kb_per_s_p20", "kb_per_s_p80", "s", "warm_up_s", "peak_bytes", "gpu_peak_bytes")
 COLUMNS = (
     *("file", "sha256", "origin", "contender", "status", "reason", "raw_bytes", "packed_bytes", "bits_per_byte"),
     *("model_bytes", "bits_per_byte_with_model", "break_even_bytes", "best_opponent", "repeats"),
@@ -121,5 +121,5 @@ def _flat_way(name: str, way: Way | None) -> dict[str, Any]:
     if way is None:
         return {}
     speeds = [f"{speed:.6g}" for speed in (way.speed.p50, way.speed.p20, way.speed.p80)]
-    others = [f"{way.seconds.p50:.6g}", f"{way.warm_up_seconds:.6g}", way.peak_bytes or ""]
+    others = [f"{way.seconds.p50:.6g}", f"{way.warm_up_seconds:.6g}", way.peak_bytes or "", way.gpu_peak_bytes or ""]
     return dict(zip((f"{name}_{column}" for column in _WAY_COLUMNS), [*speeds, *others], strict=True))

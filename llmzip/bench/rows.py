@@ -29,12 +29,14 @@ class Way:
         speed: the same in KB/s, 1,000 raw bytes a second.
         warm_up_seconds: what came before, the least of all.
         peak_bytes: the most memory of all; None where the system does not tell.
+        gpu_peak_bytes: the most memory of a GPU; None where there was none.
     """
 
     seconds: Spread
     speed: Spread
     warm_up_seconds: float
     peak_bytes: int | None
+    gpu_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,12 @@ def _total_way(ways: Sequence[Way | None], n_raw: int) -> Way:
     """The sum of the medians' seconds, the greatest memory."""
     all_ways = [way for way in ways if way is not None]
     seconds = sum(way.seconds.p50 for way in all_ways)
-    peaks = [way.peak_bytes for way in all_ways if way.peak_bytes is not None]
     warm_up = min(way.warm_up_seconds for way in all_ways)
-    return Way(Spread.of([seconds]), Spread.of([n_raw / 1000 / seconds]), warm_up, max(peaks, default=None))
+    peak = greatest(way.peak_bytes for way in all_ways)
+    gpu_peak = greatest(way.gpu_peak_bytes for way in all_ways)
+    return Way(Spread.of([seconds]), Spread.of([n_raw / 1000 / seconds]), warm_up, peak, gpu_peak)
+
+
+def greatest(values: Iterable[int | None]) -> int | None:
+    """The greatest of those that are known; None where none is."""
+    return max((value for value in values if value is not None), default=None)

@@ -81,9 +81,9 @@ def run_of(plan: Plan, found: Sequence[tuple[Text | None, list[Row]]]) -> Run:
     )
 
 
-def models(names: Sequence[str], threads: int) -> list[Reference]:
+def models(names: Sequence[str], threads: int, device: str) -> list[Reference]:
     """References to llmzip with these models."""
-    return [Reference(Kind.MODEL, name, threads, asked=True) for name in names]
+    return [Reference(Kind.MODEL, name, threads, device, asked=True) for name in names]
 
 
 def _named(name: str, step: Callable[[str], None]) -> Callable[[str], None]:

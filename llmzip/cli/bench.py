@@ -48,6 +48,7 @@ def bench(
         Any, typer.Option("--limit", parser=options.parse_size, metavar="SIZE", help="Only the first bytes of each.")
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Runs of each; medians count.")] = 1,
+    device: options.Device = "auto",
     threads: options.Threads = None,
     json: Annotated[str | None, typer.Option("--json", metavar="OUT", help="Write JSON for programs.")] = None,
     csv: Annotated[str | None, typer.Option("--csv", metavar="OUT", help="Write CSV for programs.")] = None,
@@ -56,7 +57,9 @@ def bench(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure size, speed and memory on files, beside other compressors; everything is decoded and compared."""
-    plan = _plan(files or [], corpora or [], fresh or [], _references(models, opponents, threads), limit, repeats)
+    plan = _plan(
+        files or [], corpora or [], fresh or [], _references(models, opponents, threads, device), limit, repeats
+    )
     wanted = {"json": json, "csv": csv, "html": html}
     with ExitStack() as stack:
         targets: dict[str, BinaryIO] = {
@@ -71,7 +74,9 @@ def bench(
         raise typer.Exit(code)
 
 
-def _references(models: list[str] | None, opponents: list[str] | None, threads: int | None) -> list[Reference]:
+def _references(
+    models: list[str] | None, opponents: list[str] | None, threads: int | None, device: str
+) -> list[Reference]:
     """The opponents, then llmzip; a model that is not there is an error now, not after the opponents' minutes."""
     from llmzip.bench import session
     from llmzip.bench.contenders import BUNDLED, against, contender_of, default_opponents
@@ -80,7 +85,7 @@ def _references(models: list[str] | None, opponents: list[str] | None, threads: 
     found: list[Reference] = []
     for text in opponents or [_DEFAULT]:
         found += default_opponents() if text == _DEFAULT else [] if text == _NONE else [against(text)]
-    own = session.models([name for name in models or [BUNDLED] if name != _NONE], threads or n_cores())
+    own = session.models([name for name in models or [BUNDLED] if name != _NONE], threads or n_cores(), device)
     for reference in own:
         contender_of(reference)
     if not found and not own:

@@ -91,7 +91,7 @@ def test_another_archive_of_the_same_bytes_is_wrong(
         n_runs += 1
         data = Path(job.source).read_bytes()
         Path(job.target).write_bytes(data[1:] if job.decode else bytes([n_runs]) + data)
-        return Report("stand-in", 0, 9, 0.1, 0.0, None, {})
+        return Report("stand-in", 0, 9, 0.1, 0.0, None, None, {})
 
     monkeypatch.setattr(measuring, "run_child", stand_in)
     rows = _measure(source, [Reference(Kind.MODEL, "tiny"), against("cat ; cat")], repeats=2)
