@@ -2,7 +2,7 @@
 """Compiles the kernels of the exact arithmetic for a GPU that is not there; without TRITON_INTERPRET.
 
 Models of several kinds run a prefill and a step whose launches Triton's own launcher compiles for an H100, with the
-types, divisors and constants that it finds, and leaves out. Writes one JSON object: PTX by kernel.
+types, divisors and constants that it finds, and leaves out. Writes one JSON object: by kernel pairs of PTX and SASS.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class _NoDevice:
         return GPUTarget("cuda", 90, 32)
 
 
-def record() -> dict[str, list[str]]:
-    """From now on launches compile and no more; PTX without comments, by kernel, once for each way of launching."""
-    found: dict[str, list[str]] = {}
+def record() -> dict[str, list[tuple[str, str]]]:
+    """From now on launches compile and no more; PTX without comments, and SASS, by kernel and way of launching."""
+    found: dict[str, list[tuple[str, str]]] = {}
 
     def compile_only(self: Any, grid: tuple[int, ...]) -> Any:
         assert all(isinstance(n, int) and n > 0 for n in grid), grid
@@ -51,8 +51,8 @@ def record() -> dict[str, list[str]]:
         def launch(*args: Any, **options: Any) -> None:
             kernel = self.run(*args, grid=grid, warmup=True, **options)
             ptx = re.sub(r"//.*", "", kernel.asm["ptx"])
-            if ptx not in found.setdefault(self.fn.__name__, []):
-                found[self.fn.__name__].append(ptx)
+            if ptx not in [known for known, _ in found.setdefault(self.fn.__name__, [])]:
+                found[self.fn.__name__].append((ptx, kernel.asm["sass"]))
 
         return launch
 

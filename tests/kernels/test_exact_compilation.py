@@ -20,15 +20,21 @@ _PRODUCTS = r"(?:mma\.sync|wgmma\.mma_async)[\w.]*|dp4a[\w.]*"
 
 
 @pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """PTX of the kernels of the exact arithmetic, in all the ways that some models launch them."""
+def assemblies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, str]]]:
+    """PTX and SASS of the kernels of the exact arithmetic, in all the ways that some models launch them."""
     command = [sys.executable, str(Path(__file__).with_name("compile_exact.py"))]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    found: dict[str, list[tuple[str, str]]] = json.loads(done.stdout)
     return found
+
+
+@pytest.fixture
+def assembly(assemblies: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
+    """PTX alone."""
+    return {name: [ptx for ptx, _ in variants] for name, variants in assemblies.items()}
 
 
 def _kernels() -> Iterator[str]:
@@ -60,6 +66,19 @@ def test_products_are_those_of_integers(assembly: dict[str, list[str]]) -> None:
             assert all("s32.s8.s8" in instruction or "dp4a" in instruction for instruction in found), (name, found)
     for name in sorted(set(assembly) - {"linear_kernel", "attention_kernel", "selective_attention_kernel"}):
         assert not any(re.search(_PRODUCTS, ptx) for ptx in assembly[name]), name
+
+
+@pytest.mark.slow
+def test_the_assembler_contracts_nothing_either(assemblies: dict[str, list[tuple[str, str]]]) -> None:
+    """Where there is no division or root, which take fused steps inside and round once, there are no such steps."""
+    checked = 0
+    for name, variants in assemblies.items():
+        for ptx, sass in variants:
+            if not re.search(r"\b(?:div|sqrt)\.", ptx):
+                assert re.search(r"\b(?:EXIT|RET)\b", sass), name
+                assert re.findall(r"\b[FD]FMA\b", sass) == [], name
+                checked += bool(re.search(r"\bFMUL\b", sass)) and bool(re.search(r"\bFADD\b", sass))
+    assert checked >= 4
 
 
 def test_the_search_finds_what_it_looks_for() -> None:
