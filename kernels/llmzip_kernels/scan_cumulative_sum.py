@@ -73,11 +73,10 @@ class _CumulativeSum(torch.autograd.Function):
         if x.numel() == 0:
             return torch.zeros_like(x)
         rows = x.contiguous().view(-1, *x.shape[-2:])
-        if method == "tree":
-            return _by_tree(rows, exclusive, reverse).view(x.shape)
-        if method == "sequential":
-            return _by_sequence(rows, exclusive, reverse).view(x.shape)
-        return _by_blocks(rows, exclusive, reverse, tile_rows).view(x.shape)
+        with torch.cuda.device_of(x):
+            if method == "blocks":
+                return _by_blocks(rows, exclusive, reverse, tile_rows).view(x.shape)
+            return (_by_tree if method == "tree" else _by_sequence)(rows, exclusive, reverse).view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:

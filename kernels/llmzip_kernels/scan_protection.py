@@ -106,7 +106,8 @@ def _launch(kernels: dict[Method, Any], method: Method, tile_rows: int, exclusiv
     block = min(_COLUMNS, triton.next_power_of_2(C))
     grid = (triton.cdiv(C, block), arrays[0].numel() // (T * C))
     options = {"BLOCK_T": tile_rows} if method == "tiles" else {"num_warps": 1}
-    kernels[method][grid](*arrays, T, C, EXCLUSIVE=exclusive, BLOCK_C=block, **options)
+    with torch.cuda.device_of(arrays[0]):
+        kernels[method][grid](*arrays, T, C, EXCLUSIVE=exclusive, BLOCK_C=block, **options)
 
 
 @triton.jit

@@ -70,7 +70,8 @@ def _forward(
     q: Tensor, k: Tensor, v: Tensor,
     scale: float, protect_first: bool, mask_self: bool, enabled: bool, limit: float, block: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    return attend(q, k, v, Selection(scale, protect_first, mask_self, enabled, limit), block)
+    with torch.cuda.device_of(q):
+        return attend(q, k, v, Selection(scale, protect_first, mask_self, enabled, limit), block)
 
 
 @_forward.register_fake
@@ -87,7 +88,8 @@ def _backward(
     scale: float, protect_first: bool, mask_self: bool, enabled: bool, limit: float, block: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     selection = Selection(scale, protect_first, mask_self, enabled, limit)
-    return attend_backward(dy, d_forgotten, q, k, v, y, lse, carried, selection, block)
+    with torch.cuda.device_of(q):
+        return attend_backward(dy, d_forgotten, q, k, v, y, lse, carried, selection, block)
 
 
 @_backward.register_fake

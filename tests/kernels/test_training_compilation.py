@@ -15,13 +15,14 @@ CASES = {
     "attention-float32": (4, 400),
     "attention-bfloat16": (4, 600),
     "scans-float32": (8, 0),
-    "scans-float64": (8, 100),
 }
 # Each takes up to half a minute.
 SLOW_CASES = {
     "attention-float32-wide": (4, 2100),
     "attention-float64": (4, 300),
     "attention-bfloat16-wide": (4, 100),
+    "attention-tf32": (4, 0),
+    "scans-float64": (8, 100),
 }
 
 

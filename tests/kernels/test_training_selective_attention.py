@@ -204,6 +204,18 @@ def test_compiler_takes_the_kernels_as_they_are() -> None:
     expect_close(found, expected, 1e-12)
 
 
+def test_compiler_is_told_the_shapes_of_results() -> None:
+    """Shapes, types and strides of both operators, and that they change none of their inputs."""
+    q, k, v = (x.detach() for x in random_heads((1, 2, 1, 17, 4)))
+    tests = ("test_schema", "test_faketensor")
+    for enabled in (True, False):
+        choices = (SCALE, True, False, enabled, LIMIT, 16)
+        torch.library.opcheck(kernels._forward, (q, k, v, *choices), test_utils=tests)
+        y, forgotten, lse, carried = kernels._forward(q, k, v, *choices)
+        arguments = (torch.ones_like(y), torch.ones_like(forgotten), q, k, v, y, lse, carried, *choices)
+        torch.library.opcheck(kernels._backward, arguments, test_utils=tests)
+
+
 @pytest.mark.parametrize(
     ("dtype", "width", "expected"),
     [(torch.bfloat16, 128, True), (torch.bfloat16, 129, False), (torch.float32, 96, True), (torch.float64, 65, False)],

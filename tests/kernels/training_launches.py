@@ -86,9 +86,16 @@ def scans(dtype: torch.dtype) -> None:
             scan_protection.protect_and_attack(x, x, exclusive, method).sum().backward()  # type: ignore[no-untyped-call]
 
 
+def tf32() -> None:
+    """Attention of float32 with products like those of PyTorch when these are allowed to be rough."""
+    torch.set_float32_matmul_precision("high")
+    attention(torch.float32, 64)
+
+
 CASES: dict[str, Callable[[], None]] = {
     "attention-float32": lambda: attention(torch.float32, 64),
     "attention-float32-wide": lambda: attention(torch.float32, 128),
+    "attention-tf32": tf32,
     "attention-float64": lambda: attention(torch.float64, 64),
     "attention-bfloat16": lambda: attention(torch.bfloat16, 64),
     "scans-float32": lambda: scans(torch.float32),
