@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from llmzip.bench.commands import Command, known_programs, parse_command, run_command
 from llmzip.bench.libraries import LIBRARIES, Choice
-from llmzip.bench.machine import device_name
 from llmzip.errors import ConfigError
 
 BUNDLED = "bundled"
@@ -233,6 +232,7 @@ class ModelContender:
 
     def settings(self, packed: Path, n_raw: int) -> dict[str, Any]:
         """Window, overlap and chunk size, with what they were computed by."""
+        from llmzip.bench.machine import device_name
         from llmzip.defaults import default_chunk_size
         from llmzip.encoding import GROUP_SIZE
         from llmzip.format import scan

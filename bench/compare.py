@@ -1,0 +1,102 @@
+"""`llmzip bench`, recorded: files through llmzip and its opponents, each run a fresh process, decoded and compared.
+
+    python -m bench.compare PATHS... [--models bundled,smollm2-135m] [--against default] [--limit BYTES] [--repeats N]
+                            [--device auto] [--threads N]
+
+Prints the tables of `llmzip bench` and appends what is in them. What fails is printed with its reason and not recorded,
+and the command ends with status 1; an opponent that is not installed is no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import results
+from bench.arguments import positive
+from bench.contenders import BUNDLED
+from bench.results import Figure
+from llmzip.bench import session
+from llmzip.bench.columns import problem_text
+from llmzip.bench.contenders import Reference, against, contender_of, default_opponents
+from llmzip.bench.machine import n_cores
+from llmzip.bench.rows import Row, Status, Way
+from llmzip.bench.session import Plan
+from llmzip.bench.table import file_lines
+from llmzip.errors import LlmzipError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    chosen = _parse(arguments)
+    try:
+        references = _references(chosen)
+    except LlmzipError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 1
+    plan = Plan([str(path) for path in chosen.paths], frozenset(), references, chosen.limit, chosen.repeats)
+    failed = False
+    for text, rows in session.rows_of(plan, lambda _: None):
+        lines = file_lines(text, rows) if text else [f"{row.file}: {problem_text(row)}" for row in rows]
+        print(*lines, "", sep="\n", flush=True)
+        results.append("compare", (figure for row in rows for figure in figures(row)), chosen.results)
+        failed = failed or any(row.exit_code for row in rows)
+    print(f"{results.device()}; decoded and compared; medians of {chosen.repeats}")
+    return int(failed)
+
+
+def figures(row: Row) -> Iterator[Figure]:
+    """Rows for `bench/results.csv`; none of what failed."""
+    if row.status is not Status.OK:
+        return
+    case = f"{row.file}: {row.contender}"
+    yield Figure(case, "input", row.n_raw, "bytes")
+    yield Figure(case, "size", row.n_packed, "bytes")
+    yield Figure(case, "ratio", row.bits_per_byte, "bits/byte")
+    if row.has_model:
+        yield Figure(case, "ratio with the model", row.bits_per_byte_with_model, "bits/byte")
+    if row.break_even is not None:
+        yield Figure(f"{case} against {row.best_opponent}", "break-even", row.break_even, "bytes")
+    for metric, way in (("encode", row.encode), ("decode", row.decode)):
+        assert way is not None
+        yield from _way_figures(case, metric, way)
+
+
+def _way_figures(case: str, metric: str, way: Way) -> Iterator[Figure]:
+    yield Figure(case, metric, way.speed.p50, "KB/s", way.speed)
+    if way.peak_bytes is not None:
+        yield Figure(f"{case}: {metric}", "memory", way.peak_bytes / 1e6, "MB")
+    if way.gpu_peak_bytes is not None:
+        yield Figure(f"{case}: {metric}", "memory of the GPU", way.gpu_peak_bytes / 1e6, "MB")
+
+
+def _references(chosen: argparse.Namespace) -> list[Reference]:
+    own = session.models([name for name in chosen.models.split(",") if name], chosen.threads, chosen.device)
+    for reference in own:
+        contender_of(reference)
+    found: list[Reference] = []
+    for name in chosen.against:
+        found += default_opponents() if name == "default" else [] if name == "none" else [against(name)]
+    return [*found, *own]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.compare", description="Record what llmzip bench measures.")
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="files to compress")
+    add("--models", default=BUNDLED, help="names, ids or paths, with commas between; default: bundled")
+    add("--against", action="append", metavar="NAME", help="as llmzip bench has it; default: default")
+    add("--limit", type=positive, metavar="BYTES", help="only the first bytes of each file")
+    add("--repeats", type=positive, default=3, metavar="N", help="of everything; default: 3")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="what computes; default: auto")
+    add("--threads", type=positive, default=n_cores(), metavar="N", help="of llmzip; default: one a core")
+    add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
+    chosen = parser.parse_args(arguments)
+    chosen.against = chosen.against or ["default"]
+    return chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main())
