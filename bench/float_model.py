@@ -55,6 +55,14 @@ class FloatModel:
         for _ in self._windows(chunks, windowing):
             pass
 
+    def next_logits(self, tokens: Tokens) -> Any:
+        """The logits `[V]` of the token that follows these, by a pass over all of them."""
+        import torch
+
+        ids = torch.from_numpy(np.concatenate([[self._bos], tokens]).astype(np.int64))[None]
+        with torch.inference_mode():
+            return self._model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, 0]
+
     def cost_bits(self, chunks: Sequence[Tokens], windowing: Windowing) -> float:
         """Sum over all tokens of -log2 of their probability: what an ideal coder would write."""
         import torch

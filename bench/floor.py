@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip import codec as codec_module
 from llmzip.codec import Codec, Tokens
 from llmzip.exact.backend import Backend
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
@@ -43,15 +42,15 @@ class Floor:
 
     def _window(self, window: Window) -> None:
         spec, n_inputs = self._codec.artefact.spec, window.stop - window.start
-        for first in range(0, n_inputs, codec_module.BLOCK_ROWS):
-            n_rows = min(codec_module.BLOCK_ROWS, n_inputs - first)
+        for first in range(0, n_inputs, self._codec.sizes.rows):
+            n_rows = min(self._codec.sizes.rows, n_inputs - first)
             for product in self._layers:
                 product.run(n_rows)
             for layer in range(spec.n_layers):
                 for product in self._attention[self._seen(first, layer)] * spec.n_kv_heads:
                     product.run(n_rows * spec.n_heads // spec.n_kv_heads)
         n_coded = window.stop - window.coded
-        step = max(1, codec_module.OUTPUT_ELEMENTS // spec.vocab_size)
+        step = max(1, self._codec.sizes.outputs // spec.vocab_size)
         for first in range(0, n_coded, step):
             self._head.run(min(step, n_coded - first))
 
@@ -61,11 +60,11 @@ class Floor:
         limit = spec.local_window if spec.is_local(layer) else 0
         if spec.selection:
             limit = spec.selection.budget(layer)
-        n_seen = first + codec_module.BLOCK_ROWS // 2
+        n_seen = first + self._codec.sizes.rows // 2
         return min(n_seen, limit) if limit else n_seen
 
     def _all_seen(self) -> set[int]:
-        firsts = range(0, self._codec.windowing.window, codec_module.BLOCK_ROWS)
+        firsts = range(0, self._codec.windowing.window, self._codec.sizes.rows)
         return {self._seen(first, layer) for first in firsts for layer in range(self._codec.artefact.spec.n_layers)}
 
     def _attention_products(self, n_seen: int) -> list[_Product]:

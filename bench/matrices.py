@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.timing import interleave
-from llmzip.codec import BLOCK_ROWS
 from llmzip.errors import ExactnessError
 from llmzip.exact.backend import Backend
+from llmzip.exact.cpu import CpuBackend
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix
 from llmzip.exact.transformer import Parameters
 
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 def shapes(parameters: Parameters) -> list[Shape]:
     """The different shapes of a model's products, smallest first; the output matrix is cut, look-up tables are none."""
     found = {matrix.q.shape for name, matrix in parameters.matrices.items() if not name.startswith("ngram")}
-    cut = {Shape(BLOCK_ROWS, n_terms, min(n_columns, _MAX_COLUMNS)) for n_columns, n_terms in found}
+    cut = {Shape(CpuBackend.sizes.rows, n_terms, min(n_columns, _MAX_COLUMNS)) for n_columns, n_terms in found}
     return sorted(cut, key=lambda shape: (shape.n_terms * shape.n_columns, shape))
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from bench.coding import Coding
 from bench.float_model import FloatModel
 from bench.floor import Floor
-from llmzip import codec as codec_module
 from llmzip.codec import Codec, Tokens
 from llmzip.errors import ConfigError
 
@@ -89,12 +88,12 @@ class Workload:
 
     def _encode_in_blocks(self, n_rows: int) -> Callable[[], None]:
         def run() -> None:
-            usual = codec_module.BLOCK_ROWS
-            codec_module.BLOCK_ROWS = n_rows
+            usual = self.codec.sizes
+            self.codec.sizes = usual._replace(rows=n_rows)
             try:
                 self._whole.encode()
             finally:
-                codec_module.BLOCK_ROWS = usual
+                self.codec.sizes = usual
 
         return run
 

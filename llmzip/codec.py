@@ -25,7 +25,7 @@ from llmzip.conditioning.conditioning import Conditioning
 from llmzip.entropy import TokenEncoder, bucket_size
 from llmzip.errors import ConfigError
 from llmzip.exact.backend import Backend, Cache, Floats, load_backend
-from llmzip.exact.transformer import Segment, Transformer
+from llmzip.exact.transformer import Segment, Transformer, in_blocks
 from llmzip.format.limits import CANARY_SIZE
 from llmzip.models.artefact import Artefact
 from llmzip.tokens.tokenizer import ByteTokenizer
@@ -33,11 +33,7 @@ from llmzip.windows import Window, Windowing
 
 Tokens = NDArray[np.int32]
 
-# Rows that go through the layers together: 126 are 21 tiles of six and keep a layer's activations in a
-# 1 MB cache; more rows do not make the products faster.
-BLOCK_ROWS = 126
-# Elements of logits held at once, for the same reason.
-OUTPUT_ELEMENTS = 1 << 20
+# Rows whose logits are made together come in multiples of so many.
 TILE_ROWS = 6
 # Of a chunk, to compare its candidates on: by estimates alone, texts that the chooser misjudges become larger. The
 # first half is context only, for what a window's beginning gains says little of the rest.
@@ -59,7 +55,7 @@ class Work(NamedTuple):
 
 # The frequencies of buckets and members for what a window codes, part by part.
 Coded = list[tuple[Floats, Floats]]
-Apply = Callable[[Callable[[Work], Coded], Iterable[Work]], Iterator[Coded]]
+Apply = Callable[[Callable[[Sequence[Work]], list[Coded]], Iterable[Sequence[Work]]], Iterator[list[Coded]]]
 
 
 class Codec:
@@ -69,12 +65,16 @@ class Codec:
         artefact: the model.
         windowing: how chunks are covered.
         backend: what computes; None for what the environment says, or the CPU.
+
+    Attributes:
+        sizes: how much of it goes together, as the backend likes it.
     """
 
     def __init__(self, artefact: Artefact, windowing: Windowing, backend: Backend | None = None) -> None:
         self.artefact = artefact
         self.windowing = self._checked(windowing)
         self.backend = backend or load_backend()
+        self.sizes = self.backend.sizes
         self.transformer = Transformer(artefact.spec, artefact.parameters, self.backend)
         self.bucket_size = bucket_size(artefact.spec.vocab_size)
         self._caches = threading.local()
@@ -151,7 +151,7 @@ class Codec:
         return digest.digest()[:CANARY_SIZE]
 
     def encode(self, chunks: Iterable[Tokens], apply: Apply) -> Iterator[bytes]:
-        """The payloads of chunks of tokens, in order; `apply` is `map`, or that of a pool of threads, over windows.
+        """The payloads of chunks of tokens, in order; `apply` is `map`, or that of a pool of threads.
 
         Of a chunk that is coded under several conditioners, the smallest payload.
         """
@@ -163,7 +163,7 @@ class Codec:
                 begun.append([(tokens, choice, self._works(tokens, choice)) for choice in choices])
                 yield from itertools.chain.from_iterable(works for *_, works in begun[-1])
 
-        results = apply(lambda work: list(self._code_window(*work)), works())
+        results = itertools.chain.from_iterable(apply(self._code_windows, _batched(works(), self.sizes.windows)))
         for first in results:
             rest = itertools.chain([first], results)
             payloads = [
@@ -212,7 +212,7 @@ class Codec:
     def _parts(self, work: Work) -> Iterator[tuple[tuple[Floats, Floats], Tokens]]:
         """The frequencies of a window, and the tokens that they are for."""
         coded = work.window.coded
-        for part in self._code_window(*work):
+        for part in self._code_windows([work])[0]:
             yield part, work.tokens[coded : coded + len(part[0])]
             coded += len(part[0])
 
@@ -232,23 +232,35 @@ class Codec:
             coded += len(buckets)
         return encoder.finish()
 
-    def _code_window(self, tokens: Tokens, window: Window, steering: Steering) -> Iterator[tuple[Floats, Floats]]:
-        """Frequencies of the buckets and members for the coded tokens of one window."""
-        inputs = np.concatenate([self.beginning(steering), tokens[window.start : window.stop - 1]])
+    def _code_windows(self, works: Sequence[Work]) -> list[Coded]:
+        """For each of some windows, the frequencies of the buckets and members for its coded tokens."""
+        cache = self._own_cache()
+        segments = []
+        for lane, (tokens, window, steering) in enumerate(works):
+            cache.steer(lane, steering.shifts)
+            inputs = np.concatenate([self.beginning(steering), tokens[window.start : window.stop - 1]])
+            segments.append(Segment(lane, 0, inputs))
+        coded: list[Coded] = [[] for _ in works]
+        for block in in_blocks(segments, self.sizes.rows):
+            hidden = self.transformer.hidden(cache, block, self.steerings.table)
+            first = 0
+            for segment in block:
+                last = first + len(segment.tokens)
+                coded[segment.lane] += self._frequencies(hidden[first:last], works[segment.lane], segment.position)
+                first = last
+        return coded
+
+    def _frequencies(self, hidden: Floats, work: Work, position: int) -> Iterator[tuple[Floats, Floats]]:
+        """Frequencies for the tokens that rows of a window from a position on predict; context predicts nothing."""
+        tokens, window, steering = work
         n_before = len(steering.ids)
         n_context = n_before + window.coded - window.start
-        cache = self._own_cache()
-        cache.steer(0, steering.shifts)
-        for first in range(0, len(inputs), BLOCK_ROWS):
-            block = inputs[first : first + BLOCK_ROWS]
-            hidden = self.transformer.hidden(cache, [Segment(0, first, block)], self.steerings.table)
-            hidden = hidden[max(0, n_context - first) :]
-            target = window.start + max(first, n_context) - n_before
-            for part in self.output_parts(hidden):
-                weights, buckets = self.predict(part)
-                own = tokens[target : target + len(part)] // self.bucket_size
-                target += len(part)
-                yield buckets, self.backend.member_frequencies(weights, own.astype(np.int32), self.bucket_size)
+        target = window.start + max(position, n_context) - n_before
+        for part in self.output_parts(hidden[max(0, n_context - position) :]):
+            weights, buckets = self.predict(part)
+            own = tokens[target : target + len(part)] // self.bucket_size
+            target += len(part)
+            yield buckets, self.backend.member_frequencies(weights, own.astype(np.int32), self.bucket_size)
 
     def beginning(self, steering: Steering) -> Tokens:
         """What every window begins with: BOS, and what a conditioner puts behind it."""
@@ -256,7 +268,7 @@ class Codec:
 
     def output_parts(self, hidden: Floats) -> Iterator[Floats]:
         """Rows of `hidden` in parts whose logits lie in memory together."""
-        n_rows = max(1, OUTPUT_ELEMENTS // self.artefact.spec.vocab_size // TILE_ROWS) * TILE_ROWS
+        n_rows = max(1, self.sizes.outputs // self.artefact.spec.vocab_size // TILE_ROWS) * TILE_ROWS
         for first in range(0, len(hidden), n_rows):
             yield hidden[first : first + n_rows]
 
@@ -265,8 +277,14 @@ class Codec:
         return self.transformer.predict(hidden, self.bucket_size)
 
     def _own_cache(self) -> Cache:
-        """One lane for each thread, made when it is first needed."""
+        """Lanes for the windows that a thread evaluates together, made when they are first needed."""
         if not hasattr(self._caches, "cache"):
-            self._caches.cache = self.transformer.new_cache(1, self.windowing.window)
+            self._caches.cache = self.transformer.new_cache(self.sizes.windows, self.windowing.window)
         cache: Cache = self._caches.cache
         return cache
+
+
+def _batched(works: Iterable[Work], n: int) -> Iterator[Sequence[Work]]:
+    left = iter(works)
+    while batch := list(itertools.islice(left, n)):
+        yield batch

@@ -204,10 +204,12 @@ class StreamCompressor:
 def map_ahead(pool: ThreadPoolExecutor, n_threads: int) -> Apply:
     """`map` on a pool's threads, no further ahead than keeps them busy: what is not taken lies in memory."""
 
-    def apply(function: Callable[[Work], Coded], works: Iterable[Work]) -> Iterator[Coded]:
-        futures: deque[Future[Coded]] = deque()
-        for work in works:
-            futures.append(pool.submit(function, work))
+    def apply(
+        function: Callable[[Sequence[Work]], list[Coded]], batches: Iterable[Sequence[Work]]
+    ) -> Iterator[list[Coded]]:
+        futures: deque[Future[list[Coded]]] = deque()
+        for works in batches:
+            futures.append(pool.submit(function, works))
             if len(futures) > _WINDOWS_AHEAD * n_threads:
                 yield futures.popleft().result()
         while futures:

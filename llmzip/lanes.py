@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.codec import BLOCK_ROWS, Codec
+from llmzip.codec import Codec
 from llmzip.conditioning.conditioner import Steering
 from llmzip.entropy import TokenDecoder
 from llmzip.errors import FormatError
 from llmzip.exact.backend import Floats
-from llmzip.exact.transformer import Segment
+from llmzip.exact.transformer import Segment, in_blocks
 
 Indices = NDArray[np.int32]
 
@@ -87,17 +87,15 @@ class Lanes:
         """Begin a window in those lanes that stand before one: all that its first coded token follows but one token."""
         windowing = self._codec.windowing
         n_inputs = self._n_inputs[lanes]
+        segments = []
         for lane in lanes[(n_inputs == 0) | (n_inputs == windowing.window)].tolist():
             n_tokens = self._n_tokens[lane]
             overlap = self._tokens[lane, n_tokens - min(windowing.overlap, n_tokens) : n_tokens]
             seen = np.concatenate([self._codec.beginning(self._steerings[lane]), overlap])
-            self._prefill(lane, seen[:-1])
+            segments.append(Segment(lane, 0, seen[:-1]))
             self._n_inputs[lane], self._inputs[lane] = len(seen) - 1, seen[-1]
-
-    def _prefill(self, lane: int, tokens: Indices) -> None:
-        transformer, table = self._codec.transformer, self._codec.steerings.table
-        for first in range(0, len(tokens), BLOCK_ROWS):
-            transformer.hidden(self._cache, [Segment(lane, first, tokens[first : first + BLOCK_ROWS])], table)
+        for block in in_blocks(segments, self._codec.sizes.rows):
+            self._codec.transformer.hidden(self._cache, block, self._codec.steerings.table)
 
     def _choose(self, lanes: Indices, weights: NDArray[np.int32], frequencies: Floats) -> Indices:
         """The tokens that the payloads say, given the model's weights `[R, V]` and the frequencies of buckets."""

@@ -67,9 +67,9 @@ def share_out(codec: Codec, options: CodingOptions, *, encode: bool, large: bool
         n_units = _memory_of_units(codec, options, n_workers, encode=encode) // unit
         if n_units > 0:
             n_threads = max(1, options.n_threads // max(1, n_workers))
-            if codec.backend.name == "cuda" and not encode:
-                # One device steps through all lanes at once.
-                n_threads = 1
+            if codec.backend.name == "cuda":
+                # One device steps through all lanes at once; while it evaluates windows, a second thread brings more.
+                n_threads = min(n_threads, 2) if encode else 1
             n_lanes = max(1, options.n_lanes // max(1, n_workers))
             if encode:
                 return Share(n_workers, min(n_threads, n_units), n_lanes)

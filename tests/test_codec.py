@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from llmzip.codec import Codec
 from llmzip.errors import ConfigError, FormatError
+from llmzip.exact.backend import Sizes
 from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import Artefact
 from llmzip.windows import Windowing
@@ -178,16 +179,15 @@ def test_an_overlap_beyond_the_window_is_refused(windowing: Windowing, tiny_arte
         Codec(tiny_artefact, windowing)
 
 
-def test_blocks_of_rows_do_not_change_a_payload(
-    tiny_artefact: Artefact, sample_text: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """How many rows go through the layers or the head together is free."""
+def test_blocks_do_not_change_a_payload(tiny_artefact: Artefact, sample_text: bytes) -> None:
+    """How many windows, rows of them and logits are made together is free."""
     codec = Codec(tiny_artefact, Windowing(128, 32))
-    payloads = _encode(codec, [sample_text[:1500]])
-    for rows, elements in [(1, 512), (7, 4096), (1000, 1 << 24)]:
-        monkeypatch.setattr("llmzip.codec.BLOCK_ROWS", rows)
-        monkeypatch.setattr("llmzip.codec.OUTPUT_ELEMENTS", elements)
-        assert _encode(codec, [sample_text[:1500]]) == payloads
+    chunks = [sample_text[:1500], sample_text[1500:1600], sample_text[1600:3000]]
+    payloads = _encode(codec, chunks)
+    for sizes in [(1, 512, 1), (7, 4096, 2), (200, 1 << 20, 3), (1000, 1 << 24, 5), (10000, 1 << 24, 100)]:
+        other = Codec(tiny_artefact, Windowing(128, 32))
+        other.sizes = Sizes(*sizes)
+        assert _encode(other, chunks, n_threads=2) == payloads
 
 
 def test_tokens_give_the_bytes(codec: Codec, chunks: list[bytes]) -> None:

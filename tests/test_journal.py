@@ -97,7 +97,7 @@ def test_journal_changes_no_archive(sample_text: bytes, monkeypatch: pytest.Monk
     for length in range(0, len(whole), 97):
         assert _compress(text, io.BytesIO(whole[:length])) == expected
     load_codec(OPTIONS).canary()
-    monkeypatch.setattr(Codec, "_code_window", None)
+    monkeypatch.setattr(Codec, "_code_windows", None)
     assert _compress(text, io.BytesIO(whole)) == expected
     assert decompress(expected, DecompressOptions(model="tiny")) == text
 

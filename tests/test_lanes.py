@@ -153,8 +153,8 @@ def test_an_error_ends_its_lane_alone(
     output_elements: int, kind: str, make_codec: MakeCodec, chunks: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the lanes' logits are made together or in parts; the lane is as good as new afterwards."""
-    monkeypatch.setattr("llmzip.codec.OUTPUT_ELEMENTS", output_elements)
     codec = make_codec(kind, Windowing(16, 4))
+    monkeypatch.setattr(codec, "sizes", codec.sizes._replace(outputs=output_elements))
     good = _jobs(codec, chunks)
     bad = [(b"\xff" * 40, 500), (good[1][0], 2), (b"\xff" * 4000, 9), (good[3][0][:-8], len(chunks[3]))]
     jobs = [job for pair in zip(bad + bad, good[:8], strict=True) for job in pair]

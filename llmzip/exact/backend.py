@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +68,25 @@ def _n_bytes(value: Any) -> int:
     return int(getattr(value, "nbytes", 0))
 
 
+class Sizes(NamedTuple):
+    """How much work at once suits a backend; nothing that is computed depends on it.
+
+    Attributes:
+        rows: that go through the layers together.
+        outputs: logits that are in memory together.
+        windows: of text that an encoder has evaluated together.
+    """
+
+    rows: int
+    outputs: int
+    windows: int
+
+
 class Backend(Protocol):
     """The operations of ARITHMETIC.md; see the function of the same name in the reference."""
 
     name: str
+    sizes: Sizes
 
     def load(self, matrix: QuantisedMatrix) -> Any:
         """Lay out a matrix for `linear`."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from llmzip.allocator import keep_freed_memory
 from llmzip.exact import cpu_attention, cpu_coding, cpu_layers, cpu_products, cpu_rows, cpu_selection, tables
-from llmzip.exact.backend import Cache, Floats, RunModel, Segments
+from llmzip.exact.backend import Cache, Floats, RunModel, Segments, Sizes
 from llmzip.exact.cpu_fused import FusedModel, HoldsAddresses, as_floats, cache_row, hash_shift, supports
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.products import COLUMNS
@@ -106,6 +106,9 @@ class CpuBackend:
     """See `llmzip.exact.backend.Backend`."""
 
     name = "cpu"
+    # 126 rows are 21 tiles of six and keep a layer's activations in a cache of 1 MB; more rows do not make the products
+    # faster. So many logits fit into it too.
+    sizes = Sizes(rows=126, outputs=1 << 20, windows=1)
 
     def __init__(self) -> None:
         keep_freed_memory()

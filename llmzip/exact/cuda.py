@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from llmzip.errors import BackendError
-from llmzip.exact.backend import Floats, RunModel, Segments
+from llmzip.exact.backend import Floats, RunModel, Segments, Sizes
 from llmzip.exact.cuda_batch import Rows as BatchRows
 from llmzip.exact.cuda_batch import to_batch
 from llmzip.exact.cuda_cache import CudaCache, DeviceArray
@@ -45,6 +45,8 @@ class CudaBackend:
     """
 
     name = "cuda"
+    # Eight windows of 1,024 tokens fill a device; their logits over 49,152 tokens go by parts of 0.5 GB.
+    sizes = Sizes(rows=8192, outputs=1 << 27, windows=8)
 
     def __init__(self, capture: Capture | None = None) -> None:
         self._capture = capture

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.exact import reference
-from llmzip.exact.backend import Cache, Floats, Segments
+from llmzip.exact.backend import Cache, Floats, Segments, Sizes
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix, Rows
 from llmzip.exact.spec import ModelSpec
 
@@ -55,6 +55,7 @@ class ReferenceBackend:
     """See `llmzip.exact.backend.Backend`."""
 
     name = "reference"
+    sizes = Sizes(rows=126, outputs=1 << 20, windows=1)
 
     def load(self, matrix: QuantisedMatrix) -> QuantisedMatrix:
         return matrix

@@ -11,7 +11,7 @@ Notable:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,23 @@ class Segment(NamedTuple):
     lane: int
     position: int
     tokens: NDArray[np.int32]
+
+
+def in_blocks(segments: Sequence[Segment], n_rows: int) -> Iterator[list[Segment]]:
+    """Segments of different lanes in blocks of at most `n_rows` tokens, cut where one is full."""
+    block: list[Segment] = []
+    left = n_rows
+    for lane, position, tokens in segments:
+        first = 0
+        while first < len(tokens):
+            block.append(Segment(lane, position + first, tokens[first : first + left]))
+            first += len(block[-1].tokens)
+            left -= len(block[-1].tokens)
+            if left == 0:
+                yield block
+                block, left = [], n_rows
+    if block:
+        yield block
 
 
 class Parameters(NamedTuple):

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.floor import Floor
+from llmzip.exact.cpu import CpuBackend
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix
 from llmzip.exact.spec import ModelSpec, Selection
 from llmzip.windows import Windowing
@@ -69,7 +70,7 @@ def _run(windowing: Windowing, n_tokens: int, spec: ModelSpec = SPEC) -> _Counte
         "layers.1.up": _matrix(24, 16),
     }
     artefact = SimpleNamespace(spec=spec, parameters=SimpleNamespace(matrices=matrices))
-    codec = SimpleNamespace(backend=backend, artefact=artefact, windowing=windowing)
+    codec = SimpleNamespace(backend=backend, artefact=artefact, windowing=windowing, sizes=CpuBackend.sizes)
     with ThreadPoolExecutor(1) as pool:
         Floor(cast("Any", codec)).run([np.zeros(n_tokens, np.int32)], pool)
     return backend
