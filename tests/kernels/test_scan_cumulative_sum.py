@@ -8,6 +8,7 @@ from torch import Tensor
 
 from llmzip_kernels.scan_cumulative_sum import METHODS, Method, cumulative_sum, cumulative_sum_reference
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TILE = 8
 # One, a prime, a power of two, one past a tile, one past a power of two, several tiles.
 LENGTHS = (1, 2, 7, 8, 9, 17, 53)
@@ -18,12 +19,13 @@ EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
 def eighths(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     """Random multiples of 1/8, of which sums are exact."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-80, 81, shape, generator=generator).to(dtype) / 8
+    return torch.randint(-80, 81, shape, generator=generator).to(DEVICE, dtype) / 8
 
 
 def brute_force(x: Tensor, exclusive: bool, reverse: bool = False) -> Tensor:
     """Of the second last dimension."""
-    return torch.from_numpy(cumulative_sum_reference(x.movedim(-2, 0).numpy(), exclusive, reverse)).movedim(0, -2)
+    sums = cumulative_sum_reference(x.movedim(-2, 0).cpu().numpy(), exclusive, reverse)
+    return torch.from_numpy(sums).movedim(0, -2).to(DEVICE)
 
 
 @EVERY_METHOD
@@ -52,8 +54,8 @@ def test_reference_equals_an_example_by_hand() -> None:
 @EVERY_METHOD
 def test_gradient_begins_with_the_last_row(method: Method) -> None:
     """The first row's gradient is counted once, in the first row's sum: with (8, 1, 1) from above it is 10, 2, 1."""
-    x = torch.zeros(3, 1, requires_grad=True)
-    upstream = torch.tensor([[8.0], [1.0], [1.0]])
+    x = torch.zeros(3, 1, device=DEVICE, requires_grad=True)
+    upstream = torch.tensor([[8.0], [1.0], [1.0]], device=DEVICE)
     (gradient,) = torch.autograd.grad(cumulative_sum(x, method=method), x, upstream)
     assert gradient.flatten().tolist() == [10, 2, 1]
 
@@ -62,7 +64,8 @@ def test_gradient_begins_with_the_last_row(method: Method) -> None:
 @EXCLUSIVE
 def test_gradients_are_those_of_finite_differences(exclusive: bool, method: Method) -> None:
     """And second derivatives, which are 0, can be asked for."""
-    x = torch.randn(1, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    x = torch.randn(1, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x = x.to(DEVICE).requires_grad_()
 
     def squares(x: Tensor) -> Tensor:
         return cumulative_sum(x, exclusive=exclusive, method=method, tile_rows=2).square()
@@ -83,13 +86,13 @@ def test_any_dimension_can_be_summed_along(shape: tuple[int, ...], dim: int, met
 def test_no_rows_have_no_sums(method: Method) -> None:
     """Nor have no columns."""
     for shape in ((2, 0, 3), (2, 3, 0)):
-        assert cumulative_sum(torch.zeros(shape), method=method).shape == shape
+        assert cumulative_sum(torch.zeros(shape, device=DEVICE), method=method).shape == shape
 
 
 @EVERY_METHOD
 def test_random_numbers_are_summed_to_rounding(method: Method) -> None:
     """The longest chain of additions is the length, each of which rounds to 6e-8 of a sum below 100."""
-    x = torch.randn(1, 300, 3, generator=torch.Generator().manual_seed(3))
+    x = torch.randn(1, 300, 3, generator=torch.Generator().manual_seed(3)).to(DEVICE)
     expected = x.double().cumsum(dim=1)
     torch.testing.assert_close(cumulative_sum(x, method=method).double(), expected, atol=300 * 6e-8 * 100, rtol=0)
     exact = cumulative_sum(x.double(), method=method)

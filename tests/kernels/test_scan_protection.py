@@ -18,6 +18,7 @@ from llmzip_kernels.scan_protection import (
     protect_and_attack_reference,
 )
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TILE = 8
 # Lengths and numbers of cases, 2,000 in all.
 CASES = {1: 100, 2: 300, 3: 300, 5: 300, 7: 200, 8: 200, 9: 200, 13: 200, 17: 150, 31: 50}
@@ -29,14 +30,14 @@ def quarters(*shape: int, most: int, dtype: torch.dtype = torch.float32, seed: i
     """Random multiples of 1/4 up to `most`, half of them 0, so that sums are exact and ties happen."""
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randint(0, 4 * most + 1, shape, generator=generator).to(dtype) / 4
-    return numbers * torch.randint(0, 2, shape, generator=generator)
+    return (numbers * torch.randint(0, 2, shape, generator=generator)).to(DEVICE)
 
 
 def brute_force(attack: Tensor, protection: Tensor) -> Tensor:
     """Of each column, `[T, C]`."""
     pairs = zip(attack.T.tolist(), protection.T.tolist(), strict=True)
     columns = [protect_and_attack_reference(a, p) for a, p in pairs]
-    return torch.tensor(columns, dtype=attack.dtype).T
+    return torch.tensor(columns, dtype=attack.dtype, device=DEVICE).T
 
 
 def eager(attack: Tensor, protection: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def _merge_both_ways(x_ptr, y_ptr, N: tl.constexpr, SPANS: tl.constexpr):  # typ
 def test_merging_is_associative(spans: bool) -> None:
     """Of 4,096 random triples, so a scan may merge them in any order."""
     x = quarters(9, 4096, most=5)
-    y = torch.full((2, 3, 4096), torch.nan)
+    y = torch.full((2, 3, 4096), torch.nan, device=DEVICE)
     _merge_both_ways[(1,)](x, y, 4096, spans)
     assert torch.equal(y[0], y[1])
     assert all(len(rows.unique()) > 1 for rows in y[0])
@@ -122,7 +123,7 @@ def test_gradients_are_those_of_the_recurrence(length: int, exclusive: bool, met
     generator = torch.Generator().manual_seed(length)
     sizes = (0.5, 0.6, 1.0)
     attack, protection, upstream = (
-        size * torch.rand(2, length, 11, generator=generator, dtype=torch.float64) for size in sizes
+        size * torch.rand(2, length, 11, generator=generator, dtype=torch.float64).to(DEVICE) for size in sizes
     )
     upstream -= 0.4
     inputs = [attack.requires_grad_(), protection.requires_grad_()]
@@ -140,7 +141,7 @@ def test_gradients_are_those_of_the_recurrence(length: int, exclusive: bool, met
 def test_gradients_are_those_of_finite_differences(method: Method) -> None:
     """In pieces that are linear, differences are exact but for rounding."""
     generator = torch.Generator().manual_seed(4)
-    attack, protection = (torch.rand(1, 5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    attack, protection = (torch.rand(1, 5, 3, generator=generator, dtype=torch.float64).to(DEVICE) for _ in range(2))
 
     def squares(attack: Tensor, protection: Tensor) -> Tensor:
         return protect_and_attack(attack, protection, method=method, tile_rows=2).square()
@@ -151,7 +152,7 @@ def test_gradients_are_those_of_finite_differences(method: Method) -> None:
 def test_methods_agree_on_random_numbers() -> None:
     """To rounding: sums of 40 numbers below 1 have an error of at most 40 * 40 * 6e-8."""
     generator = torch.Generator().manual_seed(5)
-    attack, protection = (torch.rand(40, 20, generator=generator) for _ in range(2))
+    attack, protection = (torch.rand(40, 20, generator=generator).to(DEVICE) for _ in range(2))
     found = [protect_and_attack(attack, protection, method=method, tile_rows=TILE) for method in METHODS]
     torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=0)
     torch.testing.assert_close(found[0], eager(attack, protection), atol=0, rtol=0)

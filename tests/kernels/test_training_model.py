@@ -11,6 +11,7 @@ from llmzip_training.evaluate import micro_batch_losses
 from llmzip_training.model import Attention, LanguageModel, ModelConfig, use_kernels
 from llmzip_training.selection import Forgotten, SelectionRules, memory_penalty, runs_kernels
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CONFIG = ModelConfig(20, 16, 2, 4, 2, 24, context=17, attention="selective")
 
 
@@ -18,7 +19,7 @@ CONFIG = ModelConfig(20, 16, 2, 4, 2, 24, context=17, attention="selective")
 def model() -> LanguageModel:
     """In which no matrix is 0."""
     torch.manual_seed(0)
-    model = LanguageModel(CONFIG).double()
+    model = LanguageModel(CONFIG).double().to(DEVICE)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -40,7 +41,7 @@ def kernels_everywhere(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 def losses_and_gradients(model: LanguageModel, reduce: str) -> list[Tensor]:
     """Cross-entropy, memory penalty, and the gradients of their sum."""
-    targets = torch.randint(1, 20, (2, 17), generator=torch.Generator().manual_seed(1))
+    targets = torch.randint(1, 20, (2, 17), generator=torch.Generator().manual_seed(1)).to(DEVICE)
     nats, penalty = micro_batch_losses(model, targets.roll(1, dims=1), targets, reduce)
     gradients = torch.autograd.grad(nats / targets.numel() + penalty, list(model.parameters()))
     return [nats, penalty, *gradients]
@@ -68,7 +69,7 @@ def test_cpu_runs_eager_code(model: LanguageModel) -> None:
     assert all(layer.kernels for layer in model.modules() if isinstance(layer, Attention))
     assert not runs_kernels(torch.zeros(1, 1, 1, 16))
     forgettings: list[list[Tensor] | Forgotten] = []
-    model(torch.ones(1, 5, dtype=torch.int64), forgettings)
+    model.cpu()(torch.ones(1, 5, dtype=torch.int64), forgettings)
     assert len(forgettings) == CONFIG.n_layers
     for layer in forgettings:
         assert isinstance(layer, list)
@@ -78,7 +79,7 @@ def test_cpu_runs_eager_code(model: LanguageModel) -> None:
 def test_penalty_from_sums_is_that_from_forgetting() -> None:
     """In both reductions; sums of another limit are refused."""
     torch.manual_seed(3)
-    heads = [torch.randn(2, 2, 17, 4, dtype=torch.float64) for _ in range(3)]
+    heads = [torch.randn(2, 2, 17, 4, dtype=torch.float64, device=DEVICE) for _ in range(3)]
     _, blocks = selection.selective_attention(heads[0], heads[1], heads[2], 0.5, SelectionRules())
     _, forgotten = selection.fused_attention(heads[0], heads[1], heads[2], 0.5, SelectionRules(), limit=0.7)
     for reduce in ("max", "mean"):
