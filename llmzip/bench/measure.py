@@ -154,7 +154,7 @@ def run_child(job: Job) -> Report:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
         )
         try:
-            peak = _watch(process, in_process=contender_of(job.reference).in_process)
+            peak = watch(process, in_process=contender_of(job.reference).in_process)
         except BaseException:
             _kill(process)
             raise
@@ -168,8 +168,8 @@ def run_child(job: Job) -> Report:
     return Report(**facts | {"peak_bytes": greatest([facts["peak_bytes"], peak or None])})
 
 
-def _watch(process: subprocess.Popen[bytes], *, in_process: bool) -> int:
-    """Wait for a process; the most memory that it and those below it were seen to have."""
+def watch(process: subprocess.Popen[bytes], *, in_process: bool) -> int:
+    """Wait for a process; the most memory in bytes that it, if the work is in it, and those below it were seen to have."""
     peak = 0
     while True:
         try:

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import naive, results
+from bench.float_model import FloatModel
+from llmzip.errors import ExactnessError
+from llmzip.models.artefact import Artefact
+from llmzip.windows import Windowing
+
+WINDOWING = Windowing(32, 8)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_artefact: Artefact) -> FloatModel:
+    """A float model of the tiny model's sizes."""
+    return FloatModel(tiny_artefact.spec, None, 1)
+
+
+def test_token_by_token_costs_what_whole_windows_cost(model: FloatModel) -> None:
+    """The same contexts, so the same bits, over several windows."""
+    tokens = np.arange(1, 80, dtype=np.int32) * 37 % 500 + 1
+    assert naive.check(model, tokens, WINDOWING) == pytest.approx(model.cost_bits([tokens], WINDOWING), rel=1e-5)
+
+
+def test_wrong_contexts_are_found_out(model: FloatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over other tokens is not what is measured."""
+    whole = model.next_logits
+    monkeypatch.setattr(model, "next_logits", lambda tokens: whole(tokens[:-1]))
+    tokens = np.arange(1, 80, dtype=np.int32) * 37 % 500 + 1
+    with pytest.raises(ExactnessError, match="bits as by whole windows"):
+        naive.check(model, tokens, WINDOWING)
+
+
+def test_yardstick_and_llmzip_are_recorded(
+    tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch, sample_text: bytes
+) -> None:
+    """A row of time and one of speed for the float model, and for both ways of llmzip in each number of lanes."""
+    del tiny_model
+    monkeypatch.setattr(results, "commit", lambda: "abc1234")
+    (tmp_path / "text").write_bytes(sample_text)
+    sizes = ["--tokens", "40", "--lanes", "3", "--repeats", "2", "--results", str(tmp_path / "results.csv")]
+    assert naive.main(["--text", str(tmp_path / "text"), "--model", "tiny", *sizes]) == 0
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()))
+    cases = [row["case"].removeprefix("tiny, text, 40 tokens a chunk: ") for row in rows if row["unit"] == "ms/token"]
+    assert cases == [naive.NAIVE, "encode, 1 chunks", "decode, 1 lanes", "encode, 3 chunks", "decode, 3 lanes"]
+    assert {row["repeats"] for row in rows} == {"2"}
+
+
+def test_text_too_short_for_the_lanes_is_refused(
+    tmp_path: Path, tiny_model: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is measured."""
+    del tiny_model
+    (tmp_path / "text").write_bytes(b"short")
+    assert naive.main(["--text", str(tmp_path / "text"), "--model", "tiny", "--results", str(tmp_path / "r.csv")]) == 1
+    assert "expected 16384 tokens for 64 lanes" in capsys.readouterr().err
