@@ -46,6 +46,10 @@ def _digits(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def _ratio_text(bits: float) -> str:
+    return f"{bits:.3f}" if bits < 100 else f"{bits:,.0f}"
+
+
 def _speed(row: Row, *, decode: bool) -> float | None:
     way = row.decode if decode else row.encode
     return way.speed.p50 if way else None
@@ -99,7 +103,7 @@ COLUMNS = (
     Column(
         "with model",
         lambda row: row.bits_per_byte_with_model if _ok(row) else None,
-        lambda row: f"{row.bits_per_byte_with_model:.3f}" if _ok(row) else "",
+        lambda row: _ratio_text(row.bits_per_byte_with_model) if _ok(row) else "",
         "the same, as if the archive had to bring its model along",
     ),
     Column(

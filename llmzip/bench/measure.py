@@ -169,7 +169,7 @@ def run_child(job: Job) -> Report:
 
 
 def watch(process: subprocess.Popen[bytes], *, in_process: bool) -> int:
-    """Wait for a process; the most memory in bytes that it, if the work is in it, and those below it were seen to have."""
+    """Wait for a process; the most bytes that those below it, and it where the work is in it, were seen to have."""
     peak = 0
     while True:
         try:

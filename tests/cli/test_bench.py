@@ -3,8 +3,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +132,31 @@ def test_wrong_wishes_are_refused_at_once(arguments: list[str], code: int, messa
     done = run("bench", *arguments)
     assert (done.returncode, done.stdout) == (code, b"")
     assert message in done.stderr.decode()
+
+
+def test_nothing_goes_on_after_the_end(command: list[str], folder: Path) -> None:
+    """Asked to end, it ends the program that an opponent is, and leaves no half of a file."""
+    script = f"import os, time; open({str(folder / 'id')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    slow = f"{sys.executable} -c {shlex.quote(script)} ; cat"
+    arguments = ["bench", "text", "--model", "none", "--against", slow, "--json", "o.json"]
+    process = subprocess.Popen([*command, *arguments], cwd=folder, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(lambda: (folder / "id").exists() and (folder / "id").read_text() != "")
+        process.terminate()
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+    child = Path("/proc") / (folder / "id").read_text()
+    if child.parent.is_dir():
+        _wait_for(lambda: not child.exists() or "State:\tZ" in (child / "status").read_text())
+    assert sorted(path.name for path in folder.iterdir()) == ["id", "text"]
+
+
+def _wait_for(come: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not come():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_nothing_heavy_loads_for_help() -> None:
