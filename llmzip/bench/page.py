@@ -91,7 +91,8 @@ def _section(rows: Sequence[Row]) -> Iterator[str]:
         for row in rows
         if row.has_model and row.settings
     ]
-    yield f"</tbody><caption>{'<br>'.join(map(escape, told))}</caption></table></div>"
+    yield "</tbody></table></div>"
+    yield from (f'<p class="quiet">{escape(line)}</p>' for line in told)
     points = {
         "encode, KB/s": [
             Point(r.contender, r.encode.speed.p50, r.bits_per_byte, r.has_model) for r in rows if r.encode
