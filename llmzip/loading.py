@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmzip.defaults import default_overlap, default_window
-from llmzip.errors import ConfigError, FormatError, ModelMismatchError, ModelNotFoundError
+from llmzip.errors import ConfigError, ExactnessError, FormatError, ModelMismatchError, ModelNotFoundError
 from llmzip.format import Header
 from llmzip.format.limits import ARTEFACT_ID_SIZE
 from llmzip.options import CompressOptions, DecompressOptions
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from llmzip.models.store import StoredModel
     from llmzip.windows import Windowing
     from llmzip.worker_pool import WorkerPool
+
+# What a backend that needs proof encodes as the CPU does: a few blocks of attention.
+PROOF_TOKENS = 200
 
 
 def check_place(header: Header, place: ChunkPlace, options: DecompressOptions) -> None:
@@ -140,7 +143,27 @@ def _load_any_codec(folder: Path, device: str) -> Codec:
     from llmzip.models.artefact import load_artefact
 
     artefact = load_artefact(folder)
-    return Codec(artefact, choose_windowing(artefact.spec, None, None), load_backend(device=device))
+    backend = load_backend(device=device)
+    codec = Codec(artefact, choose_windowing(artefact.spec, None, None), backend)
+    if backend.needs_proof:
+        expect_equal(codec, Codec(artefact, codec.windowing, load_backend("cpu")))
+    return codec
+
+
+def expect_equal(codec: Codec, other: Codec) -> None:
+    """Compare what two backends make of tokens in no plain order: of windows of several lengths, encoded together.
+
+    Raises:
+        ExactnessError: a payload differs.
+    """
+    import numpy as np
+
+    n_tokens = min(PROOF_TOKENS, codec.windowing.window)
+    tokens = (np.arange(n_tokens, dtype=np.int64) ** 2 * 7919 % codec.artefact.spec.vocab_size).astype(np.int32)
+    chunks = [tokens, tokens[: n_tokens // 3], tokens[1:2]]
+    if list(codec.encode(chunks, map)) != list(other.encode(chunks, map)):
+        names = f"{codec.backend.name} and {other.backend.name}"
+        raise ExactnessError(f"backends {names}: expected the same payloads, found others; --device cpu does without")
 
 
 def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | None:

@@ -87,6 +87,8 @@ class Backend(Protocol):
 
     name: str
     sizes: Sizes
+    # Whether each model is to be compared with the CPU's before it codes, for devices compile in many ways.
+    needs_proof: bool
 
     def load(self, matrix: QuantisedMatrix) -> Any:
         """Lay out a matrix for `linear`."""

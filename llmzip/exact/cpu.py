@@ -109,6 +109,7 @@ class CpuBackend:
     # 126 rows are 21 tiles of six and keep a layer's activations in a cache of 1 MB; more rows do not make the products
     # faster. So many logits fit into it too.
     sizes = Sizes(rows=126, outputs=1 << 20, windows=1)
+    needs_proof = False
 
     def __init__(self) -> None:
         keep_freed_memory()

@@ -50,6 +50,8 @@ class CudaBackend:
 
     def __init__(self, capture: Capture | None = None) -> None:
         self._capture = capture
+        # The interpreter runs the very steps, and takes long.
+        self.needs_proof = not is_interpreted()
         # Captures of one thread and allocations of another must not meet.
         self._lock = threading.RLock()
 

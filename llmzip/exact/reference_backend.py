@@ -56,6 +56,7 @@ class ReferenceBackend:
 
     name = "reference"
     sizes = Sizes(rows=126, outputs=1 << 20, windows=1)
+    needs_proof = False
 
     def load(self, matrix: QuantisedMatrix) -> QuantisedMatrix:
         return matrix
