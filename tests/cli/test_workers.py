@@ -28,6 +28,8 @@ def start(folder: Path, sample_text: bytes) -> Iterator[Callable[..., subprocess
 
     def _start(*arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "llmzip", *arguments]
+        # A shell's background jobs ignore interruptions, and so would what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         processes.append(subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, start_new_session=True))
         return processes[-1]
 

@@ -15,9 +15,6 @@ CASES = {
     "attention-float32": (4, 400),
     "attention-bfloat16": (4, 600),
     "scans-float32": (8, 0),
-}
-# Each takes up to half a minute.
-SLOW_CASES = {
     "attention-float32-wide": (4, 2100),
     "attention-float64": (4, 300),
     "attention-bfloat16-wide": (4, 100),
@@ -26,11 +23,12 @@ SLOW_CASES = {
 }
 
 
-@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_kernels_compile_for_a_gpu(case: str, tmp_path: Path) -> None:
     """The compiler itself takes each launch, for an H100, within its shared memory and with few spilled registers."""
     pytest.importorskip("triton")
-    n_kernels, most_spilled = (CASES | SLOW_CASES)[case]
+    n_kernels, most_spilled = CASES[case]
     command = [sys.executable, str(Path(__file__).with_name("training_launches.py")), case]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
