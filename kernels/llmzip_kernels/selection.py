@@ -60,10 +60,10 @@ def admit(forgotten_ptr, places_ptr, used_ptr, position, cutoff, n_slots, BLOCK:
     rank = tl.where(forgotten >= cutoff, _FREE - i, forgotten * _PLACES + place)
     rank = tl.where(m, rank, -1)
     slot = tl.min(tl.where(rank == tl.max(rank, axis=0), i, BLOCK), axis=0)
-    tl.store(forgotten_ptr + slot, 0)
-    tl.store(places_ptr + slot, position)
     used = tl.maximum(tl.load(used_ptr), slot + 1)
     tl.debug_barrier()
+    tl.store(forgotten_ptr + slot, 0)
+    tl.store(places_ptr + slot, position)
     tl.store(used_ptr, used)
     return slot, used
 
@@ -91,7 +91,7 @@ def select(q, z, keys_ptr, key_scale_ptr, forgotten_ptr, places_ptr, slot, end, 
         score = block_scores(q, z, keys_ptr, key_scale_ptr, s, padded, i_c)
         own = tl.arange(0, q.shape[0])[:, None] == 0
         steps = tl.max(tl.where(own, tl.maximum(score, 0.0) * _STEPS, 0.0), axis=0)
-        selected = round_half_even(tl.minimum(steps, cutoff.to(tl.float32))).to(tl.int32)
+        selected = round_half_even(tl.minimum(steps, tl.cast(cutoff, tl.float32))).to(tl.int32)
         if PROTECT_FIRST:
             selected = tl.where(tl.load(places_ptr + i_s) == 0, 0, selected)
         if not MASK_SELF:
@@ -172,7 +172,7 @@ def selective_attention(
     Args:
         q: queries.
         q_scale: their scales, float32 `[R, H]`.
-        segments: int32 `[n, 4]`; one at position 0 begins its lane anew.
+        segments: int32 `[n, 4]`; one at position 0 begins its lane anew. Rows of none give zeros.
         new: keys and values of the rows, a lane each.
         store: of the layer.
         slots: of the layer.
@@ -186,7 +186,7 @@ def selective_attention(
     Bit-equal to `llmzip.exact.reference.attention_scores`, `forget`, `mix_values`, `select` and `least_needed`, row by
     row.
     """
-    y = torch.empty((len(q), heads.n_heads * heads.width), dtype=torch.float32, device=q.device)
+    y = torch.zeros((len(q), heads.n_heads * heads.width), dtype=torch.float32, device=q.device)
     group, capacity = heads.n_heads // heads.n_kv_heads, store.keys.shape[2]
     block_m = max(16, power_of_two(group))
     selective_attention_kernel[(len(segments),)](

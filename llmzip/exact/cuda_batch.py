@@ -77,9 +77,16 @@ def pack(cache: CudaCache, rows: Rows, *, selective: bool) -> Ids:
     lanes, firsts = (np.repeat(segments[:, column], segments[:, 2]) for column in (0, 1))
     steered = np.append(cache.steered, False)[lanes]
     own = np.arange(len(lanes), dtype=np.int32)
-    tiles = segments if selective else cut(segments, rows_together(cache.heads, step=rows.step))
+    tiles = _live(cache, segments) if selective else cut(segments, rows_together(cache.heads, step=rows.step))
     columns = [lanes, rows.positions, rows.tokens, firsts, steered, own, np.zeros_like(own)]
     return np.concatenate([*columns, tiles.reshape(-1)]).astype(np.int32)
+
+
+def _live(cache: CudaCache, segments: Segments) -> Segments:
+    """Segments, without rows where nobody reads the lane: programs that change one lane must not run side by side."""
+    segments = segments.copy()
+    segments[segments[:, 0] == cache.n_lanes, 2] = 0
+    return segments
 
 
 def unpack(packed: torch.Tensor, n_rows: int, *, step: bool, shifted: bool) -> Batch:

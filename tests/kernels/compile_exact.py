@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ SPECS = [
         selection=Selection(4000, (64, 0)), ngrams=Ngrams(3, 64),
     ),
 ]  # fmt: skip
+# Arguments of 1 become constants.
+SPECS.append(replace(SPECS[-1], selection=Selection(1, (1, 0))))
 
 
 def _parameters(spec: ModelSpec) -> Parameters:
