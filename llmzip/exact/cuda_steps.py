@@ -7,6 +7,7 @@ capture each.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,7 @@ from llmzip.exact.cuda_cache import CudaCache
 from llmzip_kernels.launching import round_up, to_device
 
 Run = Callable[[], torch.Tensor]
+Model = Callable[[CudaCache, Batch], torch.Tensor]
 # Makes of a computation something that repeats it, on whatever its inputs hold by then; does not run it yet.
 Capture = Callable[[Run], Run]
 # A step has a multiple of this part of all lanes.
@@ -45,7 +47,7 @@ class Steps:
         selective: whether its attention is.
     """
 
-    def __init__(self, capture: Capture, run: Callable[[CudaCache, Batch], torch.Tensor], *, selective: bool) -> None:
+    def __init__(self, capture: Capture, run: Model, *, selective: bool) -> None:
         self._capture, self._run, self._selective = capture, run, selective
 
     def __call__(self, cache: CudaCache, rows: Rows) -> torch.Tensor:
@@ -55,33 +57,29 @@ class Steps:
         packed = to_device(pack(cache, rows.filled_up(n_rows, cache.n_lanes), selective=self._selective))
         step = cache.steps.get((n_rows, shifted))
         if step is None:
-            step = _Step(cache, unpack(packed, n_rows, step=True, shifted=shifted), packed, self._run, self._capture)
+            step = _Step(unpack(packed, n_rows, step=True, shifted=shifted), packed, self._run, self._capture)
             cache.steps[n_rows, shifted] = step
         # A copy, for the next repetition overwrites what this one gives.
-        return step(packed)[: len(rows.tokens)].clone()
+        return step(cache, packed)[: len(rows.tokens)].clone()
 
 
 class _Step:
-    """A step of a cache whose inputs are a batch in `packed`; plain at first, then captured, then repeated."""
+    """A step of a cache whose inputs are a batch in `packed`; plain at first, then captured, then repeated.
 
-    def __init__(
-        self,
-        cache: CudaCache,
-        batch: Batch,
-        packed: torch.Tensor,
-        run: Callable[[CudaCache, Batch], torch.Tensor],
-        capture: Capture,
-    ) -> None:
-        self._packed, self._capture = packed, capture
-        self._run: Run = lambda: run(cache, batch)
+    It does not hold the cache, which holds it: the memory of both is free as soon as nobody has the cache.
+    """
+
+    def __init__(self, batch: Batch, packed: torch.Tensor, run: Model, capture: Capture) -> None:
+        self._batch, self._packed, self._run, self._capture = batch, packed, run, capture
         self._repeat: Run | None = None
         self._is_first = True
 
-    def __call__(self, packed: torch.Tensor) -> torch.Tensor:
+    def __call__(self, cache: CudaCache, packed: torch.Tensor) -> torch.Tensor:
         self._packed.copy_(packed)
+        run = functools.partial(self._run, cache, self._batch)
         if self._is_first:
             self._is_first = False
-            return self._run()
+            return run()
         if self._repeat is None:
-            self._repeat = self._capture(self._run)
+            self._repeat = self._capture(run)
         return self._repeat()

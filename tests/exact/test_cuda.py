@@ -1,10 +1,12 @@
 # ruff: noqa: TID253
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -64,17 +66,20 @@ def _rows_of_floats(spec: ModelSpec, n: int) -> Floats:
     return np.sin(np.arange(n * spec.width, dtype=np.float64)).astype(np.float32).reshape(n, spec.width)
 
 
-def _run(model: Transformer, cache: Any) -> list[Any]:
-    """Lanes with and without a prefix, shifted and not, some in two parts; then steps of two and of all of them."""
+def _run(model: Transformer, cache: Any, n_steps: int = 1) -> list[Any]:
+    """Lanes with and without a prefix, shifted and not, some in two parts; then steps of two and of all of them.
+
+    Of `n_steps` of as many lanes the first runs, the second is captured, all others repeat it.
+    """
     spec = model.spec
     prefix, tokens = _rows_of_floats(spec, 2), _ids(spec, 7)
     cache.steer(1, _rows_of_floats(spec, spec.n_layers + 1))
     given = np.array([tokens[0], spec.vocab_size, spec.vocab_size + 1, *tokens[1:5]], np.int32)
     rows = [model.hidden(cache, [Segment(2, 0, given), Segment(1, 0, given[:2])], prefix)]
     rows.append(model.hidden(cache, [Segment(1, 2, given[2:]), Segment(0, 0, tokens)], prefix))
-    for step, lanes in enumerate([[2, 0], [1, 2, 0]]):
+    for step, lanes in enumerate([[2, 0], [1, 2, 0]] * n_steps):
         positions = cache.lengths[lanes]
-        rows.append(model.step(cache, np.array(lanes, np.int32), positions, tokens[step : step + len(lanes)], prefix))
+        rows.append(model.step(cache, np.array(lanes, np.int32), positions, tokens[step % 5 :][: len(lanes)], prefix))
     return rows
 
 
@@ -117,6 +122,19 @@ def test_captured_steps_are_the_same(variant: ModelSpec, make_parameters: Any) -
     assert (capture.n_captured, capture.n_repeated) == (1, 2)
     # On a device the rows that fill up would run at once, all in the same slots.
     assert not any(slots.used[-1] for slots in caches[1].slots)
+
+
+@pytest.mark.parametrize("variant", ["llama"], indirect=True)
+def test_a_cache_is_gone_when_nobody_has_it(variant: ModelSpec, make_parameters: Any) -> None:
+    """Memory of a device does not wait for the collector, which knows nothing of how much there is."""
+    backend = CudaBackend(lambda run: functools.partial(torch.clone, run()))
+    model = Transformer(variant, make_parameters(variant), backend)
+    cache, lanes = model.new_cache(2, 16), np.arange(2, dtype=np.int32)
+    for _ in range(2):
+        model.step(cache, lanes, cache.lengths[lanes], lanes)
+    found = weakref.ref(cache)
+    del cache
+    assert found() is None
 
 
 @pytest.mark.parametrize("variant", ["gemma3", "selective"], indirect=True)
@@ -265,10 +283,12 @@ def test_graphs_compute_what_the_reference_does(variant: ModelSpec, make_paramet
     parameters = make_parameters(variant)
     reference: Backend = ReferenceBackend()
     expected_model = Transformer(variant, parameters, reference)
-    expected = _run(expected_model, expected_model.new_cache(3, 16))
+    expected = _run(expected_model, expected_model.new_cache(3, 24), n_steps=4)
     model = Transformer(variant, parameters, CudaBackend(capture_graph))
     found: list[list[Any]] = []
-    threads = [threading.Thread(target=lambda: found.append(_run(model, model.new_cache(3, 16)))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: found.append(_run(model, model.new_cache(3, 24), n_steps=4))) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
