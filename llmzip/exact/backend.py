@@ -7,6 +7,7 @@ A backend holds matrices and caches in whatever form it likes; its results equal
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.errors import BackendError, ExactnessError
+from llmzip.errors import BackendError, ExactnessError, LlmzipError
 from llmzip.exact import reference
 from llmzip.exact.matrix import ONE_LIMB, TWO_LIMBS, QuantisedMatrix, Rows, quantise_matrix
 from llmzip.exact.spec import ModelSpec
@@ -184,17 +185,17 @@ def load_backend(name: str | None = None, device: str = "cpu") -> Backend:
         BackendError: no backend has this name, or it cannot run here.
         ExactnessError: the backend differs from the reference on this machine.
     """
-    return _load(name or os.environ.get("LLMZIP_BACKEND") or (_best_device() if device == "auto" else device))
+    name = name or os.environ.get("LLMZIP_BACKEND")
+    return _best_backend() if name is None and device == "auto" else _load(name or device)
 
 
 @functools.cache
-def _best_device() -> str:
+def _best_backend() -> Backend:
     """Look for what costs nothing first: torch takes seconds to load."""
-    if not any(map(os.path.exists, _DRIVERS)) or importlib.util.find_spec("triton") is None:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if any(map(os.path.exists, _DRIVERS)) and importlib.util.find_spec("triton") is not None:
+        with contextlib.suppress(BackendError):
+            return _load("cuda")
+    return _load("cpu")
 
 
 @functools.cache
@@ -203,15 +204,13 @@ def _load(name: str) -> Backend:
         from llmzip.exact.reference_backend import ReferenceBackend
 
         return ReferenceBackend()
-    backend: Backend
-    if name == "cpu":
-        from llmzip.exact.cpu import CpuBackend
-
-        backend = CpuBackend()
-    elif name == "cuda":
-        backend = _cuda_backend()
-    else:
+    if name == "cuda":
+        return _cuda_backend()
+    if name != "cpu":
         raise BackendError(f"backend: expected cpu, cuda or reference, found {name!r}")
+    from llmzip.exact.cpu import CpuBackend
+
+    backend = CpuBackend()
     self_test(backend)
     return backend
 
@@ -221,7 +220,15 @@ def _cuda_backend() -> Backend:
         from llmzip.exact.cuda import make_backend
     except ImportError as error:
         raise BackendError(f"cuda: expected triton, found none ({error}); pip install 'llmzip[gpu]'") from error
-    return make_backend()
+    backend = make_backend()
+    try:
+        self_test(backend)
+    except LlmzipError:
+        raise
+    except Exception as error:  # a GPU that is too old, a driver, no compiler: each library has errors of its own
+        words = " ".join(str(error).split())[:200]
+        raise BackendError(f"cuda: expected kernels that run, found {type(error).__name__}: {words}") from error
+    return backend
 
 
 def self_test(backend: Backend) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import triton
 from numpy.typing import NDArray
 
 from llmzip.errors import BackendError
@@ -28,6 +29,8 @@ from llmzip_kernels import activation, attention, linear, norm, output, quantise
 from llmzip_kernels.heads import Heads, Rotation, new_rows_store, quantise_heads, rotate
 from llmzip_kernels.launching import is_interpreted, to_device
 from llmzip_kernels.linear import DeviceMatrix
+
+_LEAST_TRITON = (3, 3)
 
 
 class LoadedTables(NamedTuple):
@@ -170,8 +173,10 @@ def make_backend() -> CudaBackend:
     """The backend of this machine's GPU, or of its interpreter.
 
     Raises:
-        BackendError: there is no GPU that torch can use.
+        BackendError: there is no GPU that torch can use, or a Triton that does not know all that kernels say.
     """
+    if tuple(map(int, triton.__version__.split(".")[:2])) < _LEAST_TRITON:
+        raise BackendError(f"cuda: expected triton 3.3 or later, found {triton.__version__}")
     if is_interpreted():
         return CudaBackend()
     if not torch.cuda.is_available():

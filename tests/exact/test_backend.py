@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -84,6 +88,26 @@ def test_the_environment_chooses_unless_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("LLMZIP_BACKEND", "reference")
     assert backend.load_backend().name == "reference"
     assert backend.load_backend("cpu").name == "cpu"
+
+
+class _WithoutCompiler(ReferenceBackend):
+    def linear(self, *_rows: Any, **_residual: Any) -> Floats:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+
+def test_a_gpu_without_a_compiler_is_not_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton compiles what launches kernels where it runs; whoever asks for the GPU reads what is missing."""
+    monkeypatch.delenv("LLMZIP_BACKEND", raising=False)
+    monkeypatch.setattr(backend, "_DRIVERS", (__file__,))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: True)
+    monkeypatch.setitem(sys.modules, "llmzip.exact.cuda", SimpleNamespace(make_backend=_WithoutCompiler))
+    for cached in (backend._load, backend._best_backend):
+        cached.cache_clear()
+    assert backend.load_backend(device="auto").name == "cpu"
+    with pytest.raises(BackendError, match=r"found RuntimeError: Failed to find C compiler\. Please specify one$"):
+        backend.load_backend(device="cuda")
+    for cached in (backend._load, backend._best_backend):
+        cached.cache_clear()
 
 
 def test_an_unknown_backend_is_refused_by_name() -> None:

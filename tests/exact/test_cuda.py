@@ -240,9 +240,9 @@ def test_the_environment_goes_before_the_device(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("LLMZIP_BACKEND")
     assert load_backend(device="cuda").name == "cuda"
     monkeypatch.setattr(backends, "_DRIVERS", ("/nowhere/at/all",))
-    backends._best_device.cache_clear()
+    backends._best_backend.cache_clear()
     assert load_backend(device="auto").name == "cpu"
-    backends._best_device.cache_clear()
+    backends._best_backend.cache_clear()
 
 
 def test_another_device_is_refused() -> None:
