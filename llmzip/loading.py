@@ -14,6 +14,9 @@ from llmzip.options import CompressOptions, DecompressOptions
 from llmzip.resources import Share, check_chunk, check_model
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from llmzip.codec import Codec
     from llmzip.conditioning.conditioner_file import ConditionerFile
     from llmzip.exact.spec import ModelSpec
@@ -151,19 +154,42 @@ def _load_any_codec(folder: Path, device: str) -> Codec:
 
 
 def expect_equal(codec: Codec, other: Codec) -> None:
-    """Compare what two backends make of tokens in no plain order: of windows of several lengths, encoded together.
+    """Compare what two backends make of tokens in no plain order.
+
+    Windows of several lengths are encoded together, and one is steered and continued step by step.
 
     Raises:
-        ExactnessError: a payload differs.
+        ExactnessError: a payload or a weight differs.
     """
     import numpy as np
 
     n_tokens = min(PROOF_TOKENS, codec.windowing.window)
     tokens = (np.arange(n_tokens, dtype=np.int64) ** 2 * 7919 % codec.artefact.spec.vocab_size).astype(np.int32)
     chunks = [tokens, tokens[: n_tokens // 3], tokens[1:2]]
-    if list(codec.encode(chunks, map)) != list(other.encode(chunks, map)):
+    equal = list(codec.encode(chunks, map)) == list(other.encode(chunks, map))
+    if not equal or _steered_weights(codec, tokens) != _steered_weights(other, tokens):
         names = f"{codec.backend.name} and {other.backend.name}"
         raise ExactnessError(f"backends {names}: expected the same payloads, found others; --device cpu does without")
+
+
+def _steered_weights(codec: Codec, tokens: NDArray[np.int32]) -> list[bytes]:
+    """The weights behind a prefix and under shifts, for steps enough that some are captured and repeated."""
+    import numpy as np
+
+    from llmzip.exact.transformer import Segment
+
+    spec, transformer = codec.artefact.spec, codec.transformer
+    n_prefix, capacity = min(2, len(tokens) - 1), min(7, len(tokens))
+    rows = np.arange((n_prefix + spec.n_layers + 1) * spec.width).reshape(-1, spec.width) % 251 - 125
+    prefix, shifts = np.split((rows / 64).astype(np.float32), [n_prefix])
+    lane = np.zeros(1, np.int32)
+    cache = transformer.new_cache(1, capacity)
+    cache.steer(0, shifts)
+    given = np.arange(spec.vocab_size, spec.vocab_size + n_prefix, dtype=np.int32)
+    found = [transformer.hidden(cache, [Segment(0, 0, np.concatenate([tokens[:1], given]))], prefix)]
+    for position in range(n_prefix + 1, capacity):
+        found.append(transformer.step(cache, lane, lane + np.int32(position), tokens[position : position + 1], prefix))
+    return [np.asarray(codec.predict(hidden)[0]).tobytes() for hidden in found]
 
 
 def start_workers(codec: Codec, share: Share, *, encode: bool) -> WorkerPool | None:

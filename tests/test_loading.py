@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from llmzip.errors import ExactnessError
 from llmzip.exact.backend import Floats
 from llmzip.exact.cpu import CpuBackend
 from llmzip.exact.reference_backend import ReferenceBackend
+from llmzip.exact.spec import ModelSpec
 from llmzip.loading import expect_equal, load_codec
 from llmzip.models.artefact import Artefact
 from llmzip.options import CompressOptions
@@ -41,6 +43,22 @@ def test_one_wrong_row_is_seen(tiny_artefact: Artefact) -> None:
     """Of hundreds of tokens."""
     codecs = [Codec(tiny_artefact, Windowing(128, 16), backend()) for backend in (_WrongBackend, CpuBackend)]
     with pytest.raises(ExactnessError, match="expected the same payloads, found others; --device cpu does without"):
+        expect_equal(*codecs)
+
+
+class _UnsteeredBackend(CpuBackend):
+    """Knows nothing of shifts."""
+
+    def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> Any:
+        cache = super().new_cache(spec, n_lanes, capacity)
+        vars(cache)["steer"] = lambda _lane, _shifts: None
+        return cache
+
+
+def test_shifts_are_proven_too(tiny_artefact: Artefact) -> None:
+    """Though no window of the payloads has any."""
+    codecs = [Codec(tiny_artefact, Windowing(128, 16), backend()) for backend in (_UnsteeredBackend, CpuBackend)]
+    with pytest.raises(ExactnessError, match="expected the same payloads, found others"):
         expect_equal(*codecs)
 
 
