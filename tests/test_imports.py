@@ -46,6 +46,13 @@ _RANKS = {
     "cli": 13,
     "__main__": 14,
 }
+# Kernels in float, for training; all others are exact. ARITHMETIC.md has tables for what is transcendental.
+_TRAINING_KERNELS = ("training_", "scan_")
+_LIBRARIES = {"np", "numpy", "math", "torch", "functional", "tl", "libdevice"}
+_TRANSCENDENTAL = {
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "power", "sin", "cos", "tan", "tanh", "erf"),
+    *("sigmoid", "softmax", "log_softmax", "silu", "gelu", "rsqrt"),
+}
 # Training exports artefacts, and the trainer's commands are reached from the command line.
 _TRAINING_USERS = {"cli"}
 
@@ -87,6 +94,27 @@ def test_nothing_imports_training_and_only_the_backend_imports_kernels() -> None
         tops = {name.partition(".")[0] for name in _imported(path)}
         assert "llmzip_training" not in tops or part in _TRAINING_USERS, path
         assert "llmzip_kernels" not in tops or part in ("exact", "llmzip_kernels"), path
+
+
+def test_the_exact_arithmetic_has_no_transcendental_function() -> None:
+    """Nothing that computes for coding, on a device either, calls one or imports kernels of training, which do."""
+    modules = [*_modules("llmzip/exact"), *_modules("kernels")]
+    exact = [path for path in modules if not path.name.startswith(_TRAINING_KERNELS)]
+    assert len(modules) > len(exact) > 0
+    for path in exact:
+        imported = {name.split(".")[1] for name in _imported(path) if name.startswith("llmzip_kernels.")}
+        assert not any(name.startswith(_TRAINING_KERNELS) for name in imported), path
+        assert _called(path).isdisjoint(_TRANSCENDENTAL), path
+    assert any(_called(path) & _TRANSCENDENTAL for path in modules), "the calls of training's kernels are not seen"
+
+
+def _called(path: Path) -> set[str]:
+    """The functions of array libraries that a module names: `np.exp` is `exp`."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in _LIBRARIES
+    }
 
 
 def test_constriction_is_known_to_entropy_only() -> None:
