@@ -20,10 +20,12 @@ from bench import results
 from bench.arguments import numbers, positive, positives, read_text
 from bench.contenders import BUNDLED
 from bench.results import Figure
+from llmzip.bench.memory import tree_peak
 from llmzip.errors import ConfigError, ExactnessError
 
 HEADER = ("| limit, MiB | workers | compress, MiB | decompress, MiB |", "| ---: | ---: | ---: | ---: |")
 _EVERY = 0.05
+_MIB = 1 << 20
 _REFUSED = ConfigError.exit_code
 
 
@@ -65,7 +67,7 @@ def _run(limit: int, arguments: Sequence[str]) -> float | None:
     process = subprocess.Popen([sys.executable, "-m", "llmzip", *arguments], stderr=subprocess.DEVNULL)
     peak = 0.0
     while process.poll() is None:
-        peak = max(peak, sum(map(_resident, [process.pid, *_children(process.pid)])))
+        peak = max(peak, tree_peak(process.pid, with_root=True) / _MIB)
         time.sleep(_EVERY)
     if process.returncode == _REFUSED:
         return None
@@ -74,22 +76,6 @@ def _run(limit: int, arguments: Sequence[str]) -> float | None:
     if peak > limit:
         raise ExactnessError(f"{arguments[0]}: expected at most {limit} MiB, found {peak:.0f}")
     return peak
-
-
-def _children(process_id: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _resident(process_id: int) -> float:
-    """The most that a process has had so far, in MiB."""
-    try:
-        lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
