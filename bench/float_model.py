@@ -1,8 +1,9 @@
 """The same windows in float32: what the exact engine is measured against.
 
 With a source (a Hugging Face folder or a GGUF file) the model is the real one, and its own cost of the text
-says what exactness costs. Without, it is a Llama of the same sizes with random weights, which takes as long.
-Models of the trainer's own family run in the trainer's code, all others in that of `transformers`.
+says what exactness costs. With an artefact it has the weights that the exact engine multiplies with, and needs nothing
+that a user has not. Without either, it is a Llama of the same sizes with random weights, which takes as long.
+Artefacts and models of the trainer's own family run in the trainer's code, all others in that of `transformers`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bench.own_model import OwnModel
 from llmzip.codec import Tokens
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec
+from llmzip.models.artefact import Artefact
 from llmzip.models.convert import load_float_model
 from llmzip.windows import Window, Windowing
 
@@ -40,10 +42,10 @@ class FloatModel:
 
     Args:
         spec: of the exact model.
-        source: the model that it was made of; None means random weights.
+        source: the model that it was made of, or the artefact itself; None means random weights.
     """
 
-    def __init__(self, spec: ModelSpec, source: Path | None, n_threads: int) -> None:
+    def __init__(self, spec: ModelSpec, source: Path | Artefact | None, n_threads: int) -> None:
         import torch
 
         torch.set_num_threads(n_threads)
@@ -93,8 +95,8 @@ def window_inputs(bos: int, tokens: Tokens, window: Window) -> Tokens:
     return np.concatenate([np.array([bos], dtype=np.int32), tokens[window.start : window.stop - 1]])
 
 
-def _float_model(spec: ModelSpec, source: Path | None) -> Any:
-    if spec.family == OWN_FAMILY:
+def _float_model(spec: ModelSpec, source: Path | Artefact | None) -> Any:
+    if spec.family == OWN_FAMILY or isinstance(source, Artefact):
         return OwnModel(spec, source)
     return _llama(spec) if source is None else _pretrained(spec, source)
 

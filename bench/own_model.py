@@ -1,4 +1,8 @@
-"""The trainer's float model of one of our own specs, called as `transformers` calls a model; it prunes nothing."""
+"""The trainer's float model, called as `transformers` calls a model; it prunes nothing.
+
+Of one of our own specs, with its trained weights or new ones; or of an artefact, with the numbers that the exact engine
+multiplies with: int8 times scale.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 
 from llmzip.errors import ConfigError
 from llmzip.exact.spec import ModelSpec
+from llmzip.models.artefact import Artefact
 
 
 class OwnModel:
@@ -15,20 +20,11 @@ class OwnModel:
 
     Args:
         spec: of the exact model.
-        source: an exported folder, a run's folder or a checkpoint; None means the weights of a new model.
+        source: an artefact; an exported folder, a run's folder or a checkpoint; None means the weights of a new model.
     """
 
-    def __init__(self, spec: ModelSpec, source: Path | None) -> None:
-        import torch
-
-        from llmzip_training.load import load_model
-        from llmzip_training.model import LanguageModel
-
-        config = _config(spec)
-        torch.manual_seed(0)
-        self._model = LanguageModel(config) if source is None else load_model(source)
-        if self._model.config != config:
-            raise ConfigError(f"float model {source}: expected {config}, found {self._model.config}")
+    def __init__(self, spec: ModelSpec, source: Path | Artefact | None) -> None:
+        self._model = _dequantised(source) if isinstance(source, Artefact) else _trained(spec, source)
 
     def __call__(self, input_ids: Any, logits_to_keep: int, **_options: object) -> Any:
         """Logits of the last `logits_to_keep` of the tokens `[B, T]`, `[B, logits_to_keep, V]`."""
@@ -37,6 +33,26 @@ class OwnModel:
         for layer in self._model.layers:
             x = layer(x, self._model.cos[:n_tokens], self._model.sin[:n_tokens], None)
         return SimpleNamespace(logits=self._model.predict(x[:, n_tokens - logits_to_keep :]))
+
+
+def _dequantised(artefact: Artefact) -> Any:
+    from llmzip_training.frozen import load_frozen
+
+    return load_frozen(artefact)
+
+
+def _trained(spec: ModelSpec, source: Path | None) -> Any:
+    import torch
+
+    from llmzip_training.load import load_model
+    from llmzip_training.model import LanguageModel
+
+    config = _config(spec)
+    torch.manual_seed(0)
+    model = LanguageModel(config) if source is None else load_model(source)
+    if model.config != config:
+        raise ConfigError(f"float model {source}: expected {config}, found {model.config}")
+    return model
 
 
 def _config(spec: ModelSpec) -> Any:

@@ -9,8 +9,12 @@ import pytest
 
 from bench import naive, results
 from bench.float_model import FloatModel
+from llmzip.codec import Codec
 from llmzip.errors import ExactnessError
+from llmzip.exact.transformer import Segment
+from llmzip.loading import load_codec
 from llmzip.models.artefact import Artefact
+from llmzip.options import CompressOptions
 from llmzip.windows import Windowing
 
 WINDOWING = Windowing(32, 8)
@@ -37,6 +41,34 @@ def test_wrong_contexts_are_found_out(model: FloatModel, monkeypatch: pytest.Mon
         naive.check(model, tokens, WINDOWING)
 
 
+def test_weights_of_the_artefact_predict_what_the_exact_engine_predicts(tiny_artefact: Artefact) -> None:
+    """Close, for they are the same numbers, and not equal, for the engine rounds between products."""
+    windowing = Windowing(64, 16)
+    tokens = np.random.default_rng(3).integers(1, 512, 50).astype(np.int32)
+    exact = Codec(tiny_artefact, windowing).transformer
+    begun = np.concatenate([[tiny_artefact.spec.bos_id], tokens]).astype(np.int32)
+    expected = exact.logits(exact.hidden(exact.new_cache(1, len(begun)), [Segment(0, 0, begun)]))
+    found = FloatModel(tiny_artefact.spec, tiny_artefact, 1)
+    logits = np.stack([found.next_logits(tokens[:n]).numpy() for n in range(len(tokens) + 1)])
+    error = np.sqrt(np.square(logits - expected).mean()) / expected.std()
+    assert 0 < error < 0.015
+
+
+def test_weights_of_the_bundled_model_cost_what_its_payload_costs() -> None:
+    """Within rounding and pruning; those of another model do not."""
+    codec = load_codec(CompressOptions(conditioner="none", device="cpu", threads=1))
+    tokens = codec.tokenise([b"The river flows through the town, and the old bridge was built in the year 1824. " * 4])[
+        0
+    ]
+    bits = FloatModel(codec.artefact.spec, codec.artefact, 1).cost_bits([tokens], codec.windowing)
+    payload_bits = 8 * len(next(codec.encode([tokens], map)))
+    naive.check_exact(bits, payload_bits)
+    assert bits != payload_bits
+    other = FloatModel(codec.artefact.spec, None, 1).cost_bits([tokens], codec.windowing)
+    with pytest.raises(ExactnessError, match="bits of the payload"):
+        naive.check_exact(other, payload_bits)
+
+
 def test_yardstick_and_llmzip_are_recorded(
     tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch, sample_text: bytes
 ) -> None:
@@ -49,7 +81,9 @@ def test_yardstick_and_llmzip_are_recorded(
     rows = list(csv.DictReader((tmp_path / "results.csv").read_text(encoding="utf-8").splitlines()))
     cases = [row["case"].removeprefix("tiny, text, 40 tokens a chunk: ") for row in rows if row["unit"] == "ms/token"]
     assert cases == [naive.NAIVE, "encode, 1 chunks", "decode, 1 lanes", "encode, 3 chunks", "decode, 3 lanes"]
-    assert {row["repeats"] for row in rows} == {"2"}
+    assert {row["repeats"] for row in rows if row["unit"] != "bits/byte"} == {"2"}
+    cost, payload = (float(row["value"]) for row in rows if row["unit"] == "bits/byte")
+    assert cost == pytest.approx(payload, rel=0.2)
 
 
 def test_text_too_short_for_the_lanes_is_refused(
