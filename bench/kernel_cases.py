@@ -1,5 +1,5 @@
 # ruff: noqa: TID253
-"""What `bench.kernels` measures: operations at some sizes, each by its kernels and by others.
+"""What `bench.kernels` measures of training: operations at some sizes, each by its kernels and by others.
 
 An operation is a function in `OPERATIONS` that makes its cases, at sizes for a GPU or, for Triton's interpreter, at
 small ones. Another operation needs another such function and nothing else. Imports torch and Triton, so it is loaded
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bench.kernels_timing import Pass, Step, Way, Work, compiled_by_torch
+from llmzip.errors import ExactnessError
 from llmzip_kernels.scan_cumulative_sum import METHODS as SUM_METHODS
 from llmzip_kernels.scan_cumulative_sum import cumulative_sum
 from llmzip_kernels.scan_protection import METHODS as PROTECTION_METHODS
@@ -23,15 +25,16 @@ from llmzip_kernels.scan_protection import protect_and_attack
 from llmzip_kernels.training_selective_attention import Selection, selective_attention
 from llmzip_training import selection as eager_selection
 
-Way = Callable[..., tuple[Tensor, ...]]
+PASSES = ("forward", "forward and backward")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One operation at one size.
+class TrainingCase:
+    """One operation of training at one size.
 
     Attributes:
         name: the operation, its sizes and the type of its elements.
+        opponent: what `eager` and `others` compute.
         inputs: of every way; all want gradients.
         kernels: ways that must agree with `eager`.
         eager: the operation in PyTorch, also measured compiled.
@@ -42,6 +45,7 @@ class Case:
     """
 
     name: str
+    opponent: str
     inputs: tuple[Tensor, ...]
     kernels: Mapping[str, Way]
     eager: Way
@@ -50,8 +54,36 @@ class Case:
     n_flops: tuple[int, int] = (0, 0)
     others: Mapping[str, Way] = field(default_factory=dict)
 
+    def check(self) -> str:
+        """Compare the kernels with PyTorch in float64, gradients too; how far each is off.
 
-def attention(device: str, small: bool) -> Iterator[Case]:
+        Raises:
+            ExactnessError: one of them is too far off.
+        """
+        exact = tuple(x.detach().double().requires_grad_() for x in self.inputs)
+        expected = _results(self.eager, exact)
+        told = []
+        for name, kernel in self.kernels.items():
+            off = max(map(_difference, _results(kernel, self.inputs), expected))
+            if not off <= self.tolerance:
+                raise ExactnessError(
+                    f"{self.name}: {name}: expected values and gradients as by PyTorch, to {self.tolerance:g} of the "
+                    f"greatest, found a difference of {off:g}"
+                )
+            told.append(f"{name} off by {off:.1e}")
+        return f"{', '.join(told)} of the greatest value; allowed {self.tolerance:g}"
+
+    def passes(self, *, compiled: bool) -> Iterator[Pass]:
+        """Forward, then forward and backward."""
+        ways = {**self.kernels, "eager": self.eager}
+        if compiled:
+            ways["compiled"] = compiled_by_torch(self.eager)
+        for backward, metric in enumerate(PASSES):
+            steps = {name: _step(way, self.inputs, bool(backward)) for name, way in (ways | dict(self.others)).items()}
+            yield Pass(metric, steps, Work(self.n_bytes[backward], self.n_flops[backward], self.inputs[0].dtype))
+
+
+def attention(device: str, small: bool) -> Iterator[TrainingCase]:
     """Selective attention of training, its memory penalty's sums included; SDPA is attention without selection."""
     shapes = [(1, 4, 2, 70, 16, torch.float32), (1, 2, 2, 33, 8, torch.float64)]
     if not small:
@@ -62,8 +94,9 @@ def attention(device: str, small: bool) -> Iterator[Case]:
         inputs = _normal(device, dtype, *((B, n, T, K) for n in (H, Hk, Hk)))
         scale = K**-0.5
         n_rows, pairs = B * (H + Hk) * T * K * dtype.itemsize, B * T * (T + 1) // 2
-        yield Case(
+        yield TrainingCase(
             f"selective attention B{B} H{H}/{Hk} T{T} K{K} {_name(dtype)}",
+            "F of a block of queries in memory, and a softmax; SDPA has no selection, and no penalty",
             inputs,
             {"kernel": partial(_fused_attention, Selection(scale))},
             partial(_eager_attention, scale),
@@ -75,15 +108,16 @@ def attention(device: str, small: bool) -> Iterator[Case]:
         )
 
 
-def cumulative_sums(device: str, small: bool) -> Iterator[Case]:
+def cumulative_sums(device: str, small: bool) -> Iterator[TrainingCase]:
     """Over the queries of a matrix of scores, exclusive, as F is summed up."""
     shapes = [(2, 37, 5)] if small else [(16, 1024, 1024), (4, 4096, 1024)]
     for shape in shapes:
         for dtype in (torch.float32, torch.float64):
             (x,) = _normal(device, dtype, shape)
             size = x.numel() * dtype.itemsize
-            yield Case(
+            yield TrainingCase(
                 f"cumulative sum {'x'.join(map(str, shape))} {_name(dtype)}",
+                "cumsum of the rows but the last, behind a row of zeros",
                 (x,),
                 {method: partial(_kernel_sum, method) for method in SUM_METHODS},
                 _eager_sum,
@@ -92,15 +126,16 @@ def cumulative_sums(device: str, small: bool) -> Iterator[Case]:
             )
 
 
-def protection(device: str, small: bool) -> Iterator[Case]:
+def protection(device: str, small: bool) -> Iterator[TrainingCase]:
     """Protect and attack over the queries of a matrix of scores; eager by doubling spans of turns."""
     shapes = [(2, 37, 5)] if small else [(16, 1024, 1024)]
     for shape in shapes:
         for dtype in (torch.float32, torch.float64):
             inputs = tuple(x.detach().abs().requires_grad_() for x in _normal(device, dtype, shape, shape))
             size = inputs[0].numel() * dtype.itemsize
-            yield Case(
+            yield TrainingCase(
                 f"protect and attack {'x'.join(map(str, shape))} {_name(dtype)}",
+                "spans of turns, merged with those before them, twice as long each time",
                 inputs,
                 {method: partial(_kernel_protection, method) for method in PROTECTION_METHODS},
                 _eager_protection,
@@ -109,7 +144,7 @@ def protection(device: str, small: bool) -> Iterator[Case]:
             )
 
 
-OPERATIONS: tuple[Callable[[str, bool], Iterator[Case]], ...] = (attention, cumulative_sums, protection)
+OPERATIONS: tuple[Callable[[str, bool], Iterator[TrainingCase]], ...] = (attention, cumulative_sums, protection)
 
 
 def _fused_attention(selection: Selection, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
@@ -164,3 +199,33 @@ def _scan_tolerance(dtype: torch.dtype) -> float:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _step(way: Way, inputs: tuple[Tensor, ...], backward: bool) -> Step:
+    """A run of a way, gradients included or not."""
+    with torch.no_grad():
+        upstream = [_upstream(y) for y in way(*inputs)]
+
+    def forward() -> None:
+        with torch.no_grad():
+            way(*inputs)
+
+    return (lambda: torch.autograd.grad(way(*inputs), inputs, upstream)) if backward else forward
+
+
+def _results(way: Way, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """What a way gives, and its gradients for gradients from above that are the same each time."""
+    outputs = way(*inputs)
+    gradients = torch.autograd.grad(outputs, inputs, [_upstream(y) for y in outputs])
+    return [x.detach() for x in (*outputs, *gradients)]
+
+
+def _upstream(y: Tensor) -> Tensor:
+    """Numbers from -1 to 1 in no plain order."""
+    return torch.arange(y.numel(), device=y.device).mul(0.7390851).sin().to(y.dtype).view(y.shape)
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The greatest, as a share of the greatest expected number; infinite where one is not finite."""
+    off = (found.double() - expected).abs().max() / expected.abs().max()
+    return float(off) if off.isfinite() else float("inf")
