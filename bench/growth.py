@@ -3,8 +3,8 @@
     python -m bench.growth --text FILE [--model bundled] [--bytes 1000000] [--sizes N,N] [--chunks N,N] [--lanes N,N]
                            [--windows N,N] [--workers N,N] [--repeats 3] [--picture PNG]
 
-The whole program, in fresh processes. One axis moves, the others are as the program chooses them. Every archive is
-decoded and compared; docs/benchmarks.md explains the figures.
+The whole program, in fresh processes. One axis moves, the others are as the program chooses them; an axis without
+values (`--lanes=`) is left out. Every archive is decoded and compared; docs/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.growth_picture import draw
 from bench.results import Figure
 from bench.timing import Spread, seconds_of
 from llmzip.bench.measure import watch
-from llmzip.errors import ExactnessError
+from llmzip.errors import ConfigError, ExactnessError
 
 WAYS = ("compress", "decompress")
 # What moves along an axis, and the option that says so; None where it is the input itself.
@@ -149,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(chosen: argparse.Namespace) -> list[Figure]:
     points = list(points_of(chosen))
+    if not points:
+        raise ConfigError("growth: expected a value of some axis, found none")
     text = read_text(chosen.text, max([chosen.bytes, *chosen.sizes]))
     found = {point: Series() for point in points}
     with tempfile.TemporaryDirectory() as folder:
@@ -212,17 +214,26 @@ def _fit_figures(prefix: str, fits: Mapping[str, Fit]) -> Iterator[Figure]:
             yield Figure(f"{prefix}: fit of {name}", metric, value, "")
 
 
+def _axis(text: str) -> list[int]:
+    """The values of an axis; none where nothing is to move along it."""
+    return positives(text) if text else []
+
+
+def _workers(text: str) -> list[int]:
+    return numbers(text) if text else []
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description="Measure how time and memory grow.")
     add = parser.add_argument
     add("--text", type=Path, required=True, metavar="FILE", help="what is compressed")
     add("--bytes", type=positive, default=1_000_000, metavar="N", help="of it, where the size does not move")
     add("--model", default=BUNDLED, help="name of a stored model")
-    add("--sizes", type=positives, default=[250_000, 500_000, 1_000_000, 2_000_000], metavar="N,N", help="in bytes")
-    add("--chunks", type=positives, default=[4096, 8192, 16384, 32768, 65536], metavar="N,N", help="sizes in bytes")
-    add("--lanes", type=positives, default=[1, 8, 64], metavar="N,N", help="chunks decoded side by side")
-    add("--windows", type=positives, default=[256, 512, 1024], metavar="N,N", help="in tokens")
-    add("--workers", type=numbers, default=[0, 1, 2], metavar="N,N", help="processes")
+    add("--sizes", type=_axis, default=[250_000, 500_000, 1_000_000, 2_000_000], metavar="N,N", help="in bytes")
+    add("--chunks", type=_axis, default=[4096, 8192, 16384, 32768, 65536], metavar="N,N", help="sizes in bytes")
+    add("--lanes", type=_axis, default=[1, 8, 64], metavar="N,N", help="chunks decoded side by side")
+    add("--windows", type=_axis, default=[256, 512, 1024], metavar="N,N", help="in tokens")
+    add("--workers", type=_workers, default=[0, 1, 2], metavar="N,N", help="processes")
     add("--repeats", type=positive, default=3, metavar="R", help="of everything; default: 3")
     add("--picture", type=Path, metavar="PNG", help="where to draw time and memory along each axis")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")

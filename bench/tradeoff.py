@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import results
+from bench import results, scatter
 from bench.arguments import positive, read_text
 from bench.coding import Coding
 from bench.contenders import BUNDLED, stored_model
 from bench.results import Figure
+from bench.scatter import Place
 from bench.selection import budgets_of, with_selection
 from bench.timing import Spread, interleave
 from llmzip.chunking import split
@@ -184,21 +185,9 @@ def _row(name: str, figures: Sequence[Figure]) -> str:
 
 def draw(found: Mapping[str, Sequence[Figure]], title: str, path: Path) -> None:
     """Draw bits per byte against decode speed, each point under its name; a line says so where that cannot be."""
-    try:
-        from matplotlib import figure
-    except ImportError:
-        print("picture: expected matplotlib, found none: pip install 'llmzip[bench]'", file=sys.stderr)
-        return
-    picture = figure.Figure(figsize=(8, 5), layout="constrained")
-    axes = picture.subplots()
-    for name, figures in found.items():
-        value = {f.metric: f.value for f in figures}
-        axes.plot([value["decode"]], [value["payload"]], "o")
-        axes.annotate(name, (value["decode"], value["payload"]), xytext=(6, 4), textcoords="offset points")
-    axes.set(xlabel="decode, KB/s", ylabel="bits per byte", title=title)
-    axes.margins(0.15)
-    axes.grid(alpha=0.3)
-    picture.savefig(path, dpi=150)
+    values = {name: {figure.metric: figure.value for figure in figures} for name, figures in found.items()}
+    points = {name: Place(of_point["decode"], of_point["payload"]) for name, of_point in values.items()}
+    scatter.draw({"decode, KB/s": points}, title, path)
 
 
 def point_of(text: str) -> Point:

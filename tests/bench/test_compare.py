@@ -16,7 +16,7 @@ def _known_commit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_came_back_right_is_recorded(
     tmp_path: Path, tiny_model: object, capsys: pytest.CaptureFixture[str], sample_text: bytes
 ) -> None:
-    """Sizes, ratios, speeds and memory of every contender; a wrong decoder is in the table, and in no row."""
+    """Sizes, ratios, speeds and memory of every contender; of a wrong decoder one row that says why, and no figure."""
     del tiny_model
     source, target = tmp_path / "input", tmp_path / "results.csv"
     source.write_bytes(sample_text)
@@ -29,9 +29,35 @@ def test_what_came_back_right_is_recorded(
     assert {metric for case, metric in cases if case == "zlib -9"} == metrics
     assert {metric for case, metric in cases if case == "llmzip, tiny"} == metrics | {"ratio with the model"}
     assert ("llmzip, tiny: decode", "memory") in cases
-    assert not any("bad" in case for case, _ in cases)
+    wrong = [row for row in rows if "bad" in row["case"]]
+    assert [(row["case"], row["metric"], row["value"], row["unit"]) for row in wrong] == [
+        ("input[:3000]: bad: decode: expected 3000 bytes, found 9", "wrong", "30", "exit status")
+    ]
     assert {row["repeats"] for row in rows if row["unit"] == "KB/s"} == {"2"}
     assert {row["value"] for row in rows if row["metric"] == "input"} == {"3000"}
+
+
+def test_folder_stands_for_its_files_and_nothing_is_dropped(
+    tmp_path: Path, sample_text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be read and an opponent that is missing are rows, and the page has them, too."""
+    folder, target, page = tmp_path / "texts", tmp_path / "results.csv", tmp_path / "page.html"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "b").write_bytes(sample_text[:500])
+    (folder / "a").touch()
+    monkeypatch.setenv("PATH", str(folder))
+    chosen = ["--models", "", "--against", "zlib", "--against", "zpaq", "--repeats", "1", "--html", str(page)]
+    assert compare.main([str(folder), *chosen, "--results", str(target)]) == 1
+    rows = list(csv.DictReader(target.read_text(encoding="utf-8").splitlines()))
+    problems = {row["metric"]: (row["case"], row["value"]) for row in rows if row["unit"] == "exit status"}
+    assert problems == {
+        "unreadable": (f"a: (none): {folder / 'a'}: expected at least one byte, found none", "50"),
+        "missing": ("b: zpaq -m5: expected the program zpaq on PATH, found none", "40"),
+    }
+    assert {row["case"] for row in rows if row["metric"] == "size"} == {"b: zlib -9"}
+    shown = page.read_text(encoding="utf-8")
+    assert "expected the program zpaq on PATH" in shown
+    assert "expected at least one byte, found none" in shown
 
 
 def test_unknown_names_end_before_any_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
