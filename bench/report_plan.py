@@ -34,13 +34,13 @@ class Sizes(NamedTuple):
 
 # Some 25 minutes on two cores of a server, a third of them for a model of 135 million parameters.
 FULL = Sizes(
-    files="--limit 32768 --repeats 2",
+    files="--limit 20000 --repeats 2",
     whole="--limit 1000000 --repeats 2 --against zstd-22 --against xz --against brotli --against ppmd",
-    models="--limit 10000 --repeats 2 --against zstd-22 --against xz --against ppmd",
+    models="--limit 6000 --repeats 2 --against zstd-22 --against xz --against ppmd",
     published="--bytes 50000 --chunk 2000",
     yardstick="--tokens 256 --lanes 1,8,64 --repeats 3",
     model_yardstick="--tokens 64 --lanes 1,8 --repeats 2",
-    growth="--bytes 131072 --sizes 65536,131072,262144,524288 --chunks 4096,16384,65536 --lanes 1,8,64 "
+    growth="--bytes 65536 --sizes 65536,131072,262144,524288 --chunks 4096,16384,65536 --lanes 1,8,64 "
     "--windows 256,512,1024 --workers 0,1,2 --repeats 2",
 )
 # Nothing that these say of speed means anything.
@@ -90,10 +90,10 @@ def plan(folder: Path, text: Path, models: Sequence[str], published: Sequence[st
     if others:
         texts = [path for name in _MODEL_TEXTS if (path := folder / name).is_file()] or [text]
         yield _compare("other models", texts, others, sizes.models)
-    if sizes.whole:
-        yield _compare("a long text", [text], [first], sizes.whole)
     for model in others:
         yield _of_model(f"yardstick, {model}", "bench.naive", text, model, sizes.model_yardstick)
+    if sizes.whole:
+        yield _compare("a long text", [text], [first], sizes.whole)
 
 
 def _compare(name: str, paths: Sequence[Path], models: Sequence[str], options: str) -> Planned:
