@@ -38,7 +38,7 @@ step "$python" -m bench.device --models "$models" --text "$text" --windows 256,1
 # Kernels of the engine and of training: equal first, then time against eager and compiled PyTorch and the floor.
 step "$python" -m bench.kernels --repeats 3 --compile-for 90 --results "$results" $(picture kernels)
 if has pytest; then
-    step "$python" -m pytest -q -m 'not slow' tests/kernels tests/exact/test_cuda.py
+    step "$python" -m pytest -q -m 'not slow' tests/kernels tests/exact/test_cuda*.py
     step "$python" -m pytest -q -m slow tests/exact/test_golden.py
 fi
 if command -v compute-sanitizer >/dev/null; then

@@ -17,6 +17,7 @@ LlmzipError                     1   anything llmzip raises on purpose
 │   └── ConditionerInvalidError 25  a conditioner file is damaged, or belongs to another model
 ├── ExactnessError             30   a backend differs from the reference, or a round trip failed
 ├── BackendError               40   asked for a backend that cannot run here
+│   └── DeviceMemoryError      42   a GPU has no memory left for what is asked of it
 ├── WorkerError                41   a worker process ended before its work
 ├── ConfigError                50   a configuration that contradicts itself
 ├── FileError                  60   a file cannot be read or written
@@ -187,6 +188,12 @@ class BackendError(LlmzipError):
     """A backend was asked for that cannot run here."""
 
     exit_code: ClassVar[int] = 40
+
+
+class DeviceMemoryError(BackendError):
+    """A GPU has no memory left for what is asked of it; less of it at once may fit."""
+
+    exit_code: ClassVar[int] = 42
 
 
 class WorkerError(LlmzipError):

@@ -7,7 +7,6 @@ for tests. With TRITON_INTERPRET=1 kernels and tensors are on the CPU, which pro
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from llmzip.exact.backend import Floats, RunModel, Segments, Sizes
 from llmzip.exact.cuda_batch import Rows as BatchRows
 from llmzip.exact.cuda_batch import to_batch
 from llmzip.exact.cuda_cache import CudaCache, DeviceArray
+from llmzip.exact.cuda_guard import Guard
 from llmzip.exact.cuda_model import CudaModel
 from llmzip.exact.cuda_steps import Capture, capture_graph
 from llmzip.exact.matrix import ONE_LIMB, QuantisedMatrix
@@ -56,16 +56,18 @@ class CudaBackend:
         # The interpreter runs the very steps, and takes long.
         self.needs_proof = not is_interpreted()
         # Captures of one thread and allocations of another must not meet.
-        self._lock = threading.RLock()
+        self._guard = Guard()
 
     def load(self, matrix: QuantisedMatrix) -> DeviceMatrix:
         if ONE_LIMB * ONE_LIMB * matrix.q.shape[1] >= 1 << 31:
             raise BackendError(f"cuda: expected matrices of at most 133144 terms, found {matrix.q.shape[1]}")
-        return linear.load_matrix(matrix)
+        with self._guard:
+            return linear.load_matrix(matrix)
 
     def load_tables(self, tables: Sequence[QuantisedMatrix]) -> LoadedTables:
         q, scale = np.stack([table.q for table in tables]), np.stack([table.scale for table in tables])
-        return LoadedTables(to_device(q), to_device(scale))
+        with self._guard:
+            return LoadedTables(to_device(q), to_device(scale))
 
     def embed_runs(self, x: Floats, tables: LoadedTables, runs_of: NDArray[np.int64]) -> Floats:
         return _to_host(runs.embed_runs(_tensor(x), *tables, _tensor(runs_of.astype(np.int32))))
@@ -94,8 +96,8 @@ class CudaBackend:
         return activation.activate_rows(kind, _tensor(gate), None if up is None else _tensor(up), limit)
 
     def new_cache(self, spec: ModelSpec, n_lanes: int, capacity: int) -> CudaCache:
-        with self._lock:
-            return CudaCache(spec, n_lanes, capacity)
+        with self._guard:
+            return CudaCache(spec, n_lanes, capacity, self._guard)
 
     def write_cache(self, cache: CudaCache, layer: int, segments: Segments, k: Floats, v: Floats) -> None:
         batch = to_batch(cache, _rows(segments, len(k)), selective=False)
@@ -142,7 +144,8 @@ class CudaBackend:
         embedding: QuantisedMatrix,
         ngrams: LoadedTables | None,
     ) -> RunModel | None:
-        model = CudaModel(spec, matrices, vectors, rotation, embedding, ngrams, self._capture)
+        with self._guard:
+            model = CudaModel(spec, matrices, vectors, rotation, embedding, ngrams, self._capture)
 
         def run(
             cache: CudaCache,
@@ -151,13 +154,13 @@ class CudaBackend:
             positions: NDArray[np.int32],
             prefix: Floats,
         ) -> Any:
-            with self._lock:
+            with self._guard:
                 return model(cache, BatchRows(segments, tokens, positions), prefix)
 
         return run
 
     def predict(self, hidden: Floats | DeviceArray, matrix: DeviceMatrix, bucket_size: int) -> tuple[Any, Floats]:
-        with self._lock:
+        with self._guard:
             logits = linear.linear(quantise.quantise_rows(_tensor(hidden), matrix.limit), matrix)
             weights, sums = output.output_weights(logits, bucket_size)
             return DeviceArray(weights), _to_host(output.bucket_frequencies(sums))
@@ -165,7 +168,7 @@ class CudaBackend:
     def member_frequencies(
         self, weights: NDArray[np.int32] | DeviceArray, buckets: NDArray[np.int32], bucket_size: int
     ) -> Floats:
-        with self._lock:
+        with self._guard:
             return _to_host(output.member_frequencies(_tensor(weights), _tensor(buckets), bucket_size))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from llmzip.exact.backend import Cache, Floats
+from llmzip.exact.cuda_guard import Guard
 from llmzip.exact.spec import ModelSpec
 from llmzip_kernels.heads import Heads, new_store
 from llmzip_kernels.launching import device, round_up, to_device
@@ -44,6 +45,12 @@ class DeviceArray:
 class CudaCache(Cache):
     """Keys and values of all layers; one lane more than there are, for rows that fill up a batch.
 
+    Args:
+        spec: of the model.
+        n_lanes: how many there are.
+        capacity: positions of each.
+        guard: to be held while the device is used.
+
     Attributes:
         heads: of the model.
         stores: keys and values of each layer.
@@ -54,8 +61,9 @@ class CudaCache(Cache):
         steps: what repeats steps of as many rows, by how many, and whether any is steered; with their inputs.
     """
 
-    def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int) -> None:
+    def __init__(self, spec: ModelSpec, n_lanes: int, capacity: int, guard: Guard) -> None:
         super().__init__(n_lanes, capacity)
+        self._guard = guard
         self.heads = heads_of(spec)
         n_slots = [min(budget or capacity, capacity) for budget in _budgets(spec)]
         padded = [round_up(n, BLOCK_S) for n in n_slots]
@@ -73,10 +81,12 @@ class CudaCache(Cache):
         """As the base says; a copy lies on the device."""
         super().steer(lane, shifts)
         if shifts is not None:
-            if self.steering is None:
-                shape = (self.n_lanes + 1, *shifts.shape)
-                self.steering = torch.zeros(shape, dtype=torch.float32, device=device())
-            self.steering[lane] = to_device(np.asarray(shifts, dtype=np.float32))
+            # A cache is one thread's, but this allocates, and another thread may be capturing.
+            with self._guard:
+                if self.steering is None:
+                    shape = (self.n_lanes + 1, *shifts.shape)
+                    self.steering = torch.zeros(shape, dtype=torch.float32, device=device())
+                self.steering[lane] = to_device(np.asarray(shifts, dtype=np.float32))
 
 
 def _budgets(spec: ModelSpec) -> list[int]:
