@@ -2,11 +2,12 @@
 
     python -m bench.tradeoff --text FILE [--bytes N] [--point NAME=MODEL[,SETTING=VALUE]...]... [--picture PNG]
                              [--repeats R] [--threads N]
+    python -m bench.tradeoff --redraw settings|shapes --picture PNG
 
 Settings are window, overlap (tokens), chunk (bytes), cutoff (nats) and budgets (a/b/c, keys of each layer). All chunks
 are the model's, decoded and compared; where other bytes come back, nothing is printed and the command ends with
-status 1.
-docs/benchmarks.md explains the columns.
+status 1. `--redraw` draws what the results have of the points in the tables of docs/benchmarks.md, which explains the
+columns.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from bench import results, scatter
 from bench.arguments import positive, read_text
 from bench.coding import Coding
 from bench.contenders import BUNDLED, stored_model
+from bench.model_tables import SHAPE_POINTS, TRADEOFF_POINTS, TRADEOFF_TEXT
+from bench.recorded import Figures
 from bench.results import Figure
 from bench.scatter import Place
 from bench.selection import budgets_of, with_selection
@@ -33,7 +36,7 @@ from llmzip.chunking import split
 from llmzip.codec import Codec
 from llmzip.defaults import DEFAULT_LANES, default_chunk_size
 from llmzip.encoding import GROUP_SIZE
-from llmzip.errors import ExactnessError
+from llmzip.errors import ExactnessError, LlmzipError
 from llmzip.loading import choose_windowing
 from llmzip.models.artefact import SPEC_FILE, TENSORS_FILE, TOKENIZER_FILE, Artefact, load_artefact
 from llmzip.options import CompressOptions
@@ -45,6 +48,9 @@ HEADER = (
     "| decode, KB/s |",
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
 )
+
+
+_REDRAWN = {"settings": TRADEOFF_POINTS, "shapes": [*SHAPE_POINTS]}
 
 
 class Point(NamedTuple):
@@ -80,6 +86,8 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = _parse(arguments)
+    if chosen.redraw is not None:
+        return _redraw(chosen)
     return results.record("tradeoff", lambda: _measure(chosen), chosen.results)
 
 
@@ -183,6 +191,23 @@ def _row(name: str, figures: Sequence[Figure]) -> str:
     return f"| {name} | {n_products:,} | {n_lookups:,} | {megabytes:.2f} | {ratio:.3f} | {encode:.1f} | {decode:.1f} |"
 
 
+def _redraw(chosen: argparse.Namespace) -> int:
+    """Draw recorded points; the exit status."""
+    figures = Figures.read(chosen.results)
+    found: dict[str, list[Figure]] = {}
+    try:
+        for name in _REDRAWN[chosen.redraw]:
+            found[name] = [
+                Figure(name, metric, figures.newest("tradeoff", f"{TRADEOFF_TEXT}: {name}", metric, unit), unit)
+                for metric, unit in (("payload", "bits/byte"), ("decode", "KB/s"))
+            ]
+    except LlmzipError as error:
+        print(f"tradeoff: {error}", file=sys.stderr)
+        return 1
+    draw(found, TRADEOFF_TEXT.replace("1000000", "1,000,000"), chosen.picture)
+    return 0
+
+
 def draw(found: Mapping[str, Sequence[Figure]], title: str, path: Path) -> None:
     """Draw bits per byte against decode speed, each point under its name; a line says so where that cannot be."""
     values = {name: {figure.metric: figure.value for figure in figures} for name, figures in found.items()}
@@ -215,14 +240,19 @@ def point_of(text: str) -> Point:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.tradeoff", description="Measure ratio against speed.")
     add = parser.add_argument
-    add("--text", type=Path, required=True, metavar="FILE", help="what to code")
+    add("--text", type=Path, metavar="FILE", help="what to code")
     add("--bytes", type=positive, default=DEFAULT_BYTES, metavar="N", help=f"of it, at most; default: {DEFAULT_BYTES}")
     add("--point", type=point_of, action="append", dest="points", metavar="NAME=MODEL,...", help="default: bundled")
     add("--picture", type=Path, metavar="PNG", help="where to draw bits per byte against decode speed")
+    add("--redraw", choices=tuple(_REDRAWN), help="measure nothing, draw the recorded points of a table")
     add("--repeats", type=positive, default=1, metavar="R", help="of everything; default: 1")
     add("--threads", type=positive, default=DEFAULT_THREADS, metavar="N", help=f"default: {DEFAULT_THREADS}")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
     chosen = parser.parse_args(arguments)
+    if chosen.redraw is None and chosen.text is None:
+        parser.error("the following arguments are required: --text")
+    if chosen.redraw is not None and chosen.picture is None:
+        parser.error("--redraw: expected --picture")
     chosen.points = chosen.points or [Point(BUNDLED, BUNDLED)]
     if len({point.name for point in chosen.points}) < len(chosen.points):
         parser.error("--point: expected different names")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import tables
+from bench import model_tables, tables
+from bench.recorded import Figures
 from bench.results import RESULTS
-from bench.tables import PAGES, TABLES, Figures, rendered
+from bench.tables import PAGES, TABLES, rendered
 from llmzip.errors import ConfigError
 
 
@@ -68,7 +69,36 @@ def test_what_was_never_measured_is_refused(tmp_path: Path, capsys: pytest.Captu
         assert "old" in page.read_text(encoding="utf-8")
 
 
+def test_options_make_other_figures_of_the_same_cases() -> None:
+    """What was tuned stands apart from what `auto` makes; what a tradeoff called its ratio at first is its payload."""
+    commands = {"python -m bench.conditioner_gain a": 1, "python -m bench.conditioner_gain --tune 60 a": 2}
+    rows = [
+        {
+            "bench": "conditioner_gain",
+            "case": "a",
+            "metric": "auto",
+            "unit": "",
+            "value": str(value),
+            "command": command,
+        }
+        for command, value in commands.items()
+    ]
+    rows.append({"bench": "tradeoff", "case": "a", "metric": "ratio", "unit": "", "value": "3"})
+    figures = Figures(rows)
+    assert figures.newest("conditioner_gain", "a", "auto", "") == 1
+    assert figures.newest("conditioner_gain --tune", "a", "auto", "") == 2
+    assert figures.newest("tradeoff", "a", "payload", "") == 3
+
+
+def test_memory_without_a_row_was_refused() -> None:
+    """Of one way; both ways without rows were not measured."""
+    rows = list(model_tables.memory(Figures.read(RESULTS)))
+    assert rows[2].startswith("| 224 | 0 | refused | ")
+    with pytest.raises(ConfigError, match="expected a row of bundled, enwik8: 224 MiB, 0 workers"):
+        list(model_tables.memory(Figures([])))
+
+
 def test_sizes_of_files_are_exact() -> None:
     """The results have six digits of a ratio, the table the bytes of the file."""
-    lines = [line for line in tables.sizes(Figures.read(RESULTS)) if line.startswith("| bible.txt")]
+    lines = [line for line in model_tables.sizes(Figures.read(RESULTS)) if line.startswith("| bible.txt")]
     assert [line.split(" | ")[1] for line in lines] == ["4,047,392"]

@@ -136,6 +136,17 @@ def test_every_point_has_its_row_and_its_place(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("table", ["settings", "shapes"])
+def test_recorded_points_are_drawn_again(table: str, tmp_path: Path, capsys: Any) -> None:
+    """Without measuring anything; where one was never recorded, a line says which."""
+    picture, empty = tmp_path / "points.png", tmp_path / "empty.csv"
+    assert tradeoff.main(["--redraw", table, "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    empty.write_text(",".join(results.COLUMNS) + "\n", encoding="utf-8")
+    assert tradeoff.main(["--redraw", table, "--picture", str(picture), "--results", str(empty)]) == 1
+    assert "expected payload in bits/byte of held_out_1m.txt" in capsys.readouterr().err
+
+
 def test_wrong_text_leaves_no_speed(
     selective_model: Path, sample_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
