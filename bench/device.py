@@ -1,12 +1,14 @@
 """The exact engine on a GPU: whether it computes what the CPU does, and how fast, against lanes and windows.
 
-    python -m bench.device [--models bundled,smollm2-135m] [--text FILE] [--lanes 64,512,2048] [--windows 256,1024,2048]
-                           [--repeats R] [--picture PNG]
+    python -m bench.device [--models bundled,smollm2-135m] [--text FILE] [--windows 256,1024,2048]
+                           [--lanes 64,512,2048] [--together 1,8,32] [--tokens 262144] [--repeats R]
+                           [--picture PNG]
+    python -m bench.device --redraw --picture PNG [--results CSV]
 
 Each model first makes an archive on either device, and each archive is opened on the other; where a byte differs, no
-speed is printed and the command ends with status 1. Then as many chunks as lanes, a window of tokens each, are encoded
-and decoded on the GPU, and compared. Without a GPU the first part goes through Triton's interpreter, on a little text,
-and no speed is measured. docs/benchmarks.md explains the figures.
+speed is printed and the command ends with status 1. Then chunks of a window of tokens each are decoded in so many
+lanes, and encoded with so many windows evaluated together, on the GPU, and compared. Without a GPU the first part goes
+through Triton's interpreter, on a little text, and no speed is measured. docs/benchmarks.md explains the figures.
 """
 
 from __future__ import annotations
@@ -14,23 +16,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from bench import results
 from bench.arguments import positive, positives, read_text
-from bench.coding import Coding
 from bench.contenders import BUNDLED, model_reference
+from bench.device_picture import draw, newest
+from bench.device_speed import Speed, coding_of, decode_speed, encode_speed, n_encoded
 from bench.kernels import accelerator
 from bench.results import Figure
-from bench.timing import Spread, interleave
 from llmzip.archive import compress, decompress
 from llmzip.codec import Codec
-from llmzip.errors import ExactnessError, LlmzipError
+from llmzip.errors import DeviceMemoryError, ExactnessError, LlmzipError
 from llmzip.loading import load_codec
 from llmzip.options import CompressOptions, DecompressOptions
 
@@ -39,41 +39,17 @@ CHECKED_BYTES, INTERPRETED_BYTES = 50_000, 24
 DEVICES = ("cpu", "cuda")
 NO_GPU = "no GPU here: archives are only compared, through Triton's interpreter; no speed is measured"
 HEADER = (
-    "| model | window | lanes | encode, KB/s | decode, KB/s |",
-    "| --- | ---: | ---: | ---: | ---: |",
+    "| model | window | way | together | KB/s |",
+    "| --- | ---: | --- | ---: | ---: |",
 )
-
-
-class Speed(NamedTuple):
-    """What a model reached, the medians of repetitions."""
-
-    model: str
-    window: int
-    n_lanes: int
-    n_raw: int
-    encode: Spread
-    decode: Spread
-
-    def kilobytes(self, spread: Spread) -> float:
-        """Of raw text in a second."""
-        return self.n_raw / spread.p50 / 1000
-
-    def row(self) -> str:
-        """A row of the table."""
-        speeds = f"{self.kilobytes(self.encode):,.1f} | {self.kilobytes(self.decode):,.1f}"
-        return f"| {self.model} | {self.window:,} | {self.n_lanes:,} | {speeds} |"
-
-    def figures(self) -> Iterator[Figure]:
-        """Rows for `bench/results.csv`."""
-        case = f"{self.model}, windows of {self.window}, {self.n_lanes} lanes"
-        for name, spread in (("encode", self.encode), ("decode", self.decode)):
-            yield Figure(case, name, spread.p50, "s", spread)
-            yield Figure(case, f"{name} speed", self.kilobytes(spread), "KB/s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     chosen = _parse(arguments)
+    if chosen.redraw:
+        draw(newest(chosen.results), chosen.picture)
+        return 0
     import torch
 
     if torch.cuda.is_available():
@@ -116,67 +92,47 @@ def check(model: str, raw: bytes, conditioner: str = "auto") -> str:
     return f"{model}: {len(raw):,} bytes, archives of {n_archive:,} bytes equal, each opened on the other device"
 
 
-def measure(chosen: argparse.Namespace) -> Iterator[Figure]:
+def measure(chosen: argparse.Namespace) -> list[Figure]:
     """Compare and time on the GPU, and print the table."""
     raw = read_text(chosen.text)
     told = [check(model, raw[:CHECKED_BYTES]) for model in chosen.models]
     speeds = [speed for model in chosen.models for speed in _speeds(model, raw, chosen)]
     print(*told, "", f"{accelerator()}; medians of {chosen.repeats}; decoded and compared", "", sep="\n")
     print(*HEADER, *(speed.row() for speed in speeds), sep="\n")
+    figures = [figure for speed in speeds for figure in speed.figures()]
     if chosen.picture is not None:
-        draw(speeds, chosen.picture)
-    for speed in speeds:
-        yield from speed.figures()
+        draw(figures, chosen.picture)
+    return figures
 
 
 def _speeds(model: str, raw: bytes, chosen: argparse.Namespace) -> Iterator[Speed]:
-    """Of all windows that the model has, and all numbers of lanes that the device has memory for."""
+    """Of all windows that the model has; without conditioners, under which a window is evaluated several times."""
+    options = CompressOptions(model=model_reference(model), device="cuda", conditioner="none")
+    spec = load_codec(options).artefact.spec
+    for window in (window for window in chosen.windows if window <= spec.max_positions):
+        yield from speeds_of(load_codec(replace(options, window=window)), model, raw, chosen)
+
+
+def speeds_of(codec: Codec, model: str, raw: bytes, chosen: argparse.Namespace) -> Iterator[Speed]:
+    """Of all numbers of lanes, and of windows together, that the device has memory for."""
+    coding = coding_of(codec, raw, max(chosen.lanes), n_encoded(codec, max(chosen.together), chosen.tokens))
+    name = f"{model}, windows of {codec.windowing.window}"
+    for n in chosen.lanes:
+        yield from _where_there_is_room(f"{name}, {n} lanes", partial(decode_speed, coding, model, n, chosen.repeats))
+    for n in chosen.together:
+        measured = partial(encode_speed, coding, model, n, n_encoded(codec, n, chosen.tokens), chosen.repeats)
+        yield from _where_there_is_room(f"{name}, {n} windows together", measured)
+
+
+def _where_there_is_room(name: str, measured: Callable[[], Speed]) -> Iterator[Speed]:
     import torch
 
-    spec = load_codec(CompressOptions(model=model_reference(model), device="cuda")).artefact.spec
-    for window in (window for window in chosen.windows if window <= spec.max_positions):
-        codec = load_codec(CompressOptions(model=model_reference(model), device="cuda", window=window))
-        for n_lanes in chosen.lanes:
-            try:
-                yield speed_of(codec, model, raw, n_lanes, chosen.repeats)
-            except torch.cuda.OutOfMemoryError:
-                print(f"{model}, windows of {window}: no memory for {n_lanes} lanes", file=sys.stderr)
-                torch.cuda.empty_cache()
-
-
-def speed_of(codec: Codec, model: str, raw: bytes, n_lanes: int, repeats: int) -> Speed:
-    """Encode and decode as many chunks as lanes; the text is gone through again and again until they are full."""
-    window = codec.windowing.window
-    tokens = np.resize(codec.tokenise([raw])[0], n_lanes * window).reshape(n_lanes, window)
-    coding = Coding(codec, list(tokens), n_lanes, 1)
-    # What is compiled and captured when it is first used is no part of the times.
-    coding.decode()
-    seconds = interleave({"encode": coding.encode, "decode": coding.decode}, repeats)
-    spreads = (Spread.of(seconds[name]) for name in ("encode", "decode"))
-    return Speed(model, window, n_lanes, coding.n_raw, *spreads)
-
-
-def draw(speeds: Sequence[Speed], path: Path) -> None:
-    """Speed against lanes, a line for each model and window."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
-    lines = sorted({(speed.model, speed.window) for speed in speeds})
-    for panel, name in zip(panels, ("encode", "decode"), strict=True):
-        for line in lines:
-            own = [speed for speed in speeds if (speed.model, speed.window) == line]
-            y = [speed.kilobytes(getattr(speed, name)) for speed in own]
-            panel.plot([speed.n_lanes for speed in own], y, "o-", label=f"{line[0]}, windows of {line[1]}")
-        panel.set(title=name, xlabel="lanes", xscale="log", yscale="log")
-        panel.grid(alpha=0.3, which="both")
-    panels[0].set_ylabel("KB/s")
-    panels[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    try:
+        yield measured()
+    except DeviceMemoryError as error:
+        print(f"{name}: left out: {error}", file=sys.stderr)
+    # By now nobody holds what the last ones took.
+    torch.cuda.empty_cache()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -186,10 +142,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--text", type=Path, default=DEFAULT_TEXT, metavar="FILE", help="default: SPEC.md")
     add("--lanes", type=positives, default=[64, 512, 2048], metavar="N,N", help="default: 64,512,2048")
     add("--windows", type=positives, default=[256, 1024, 2048], metavar="N,N", help="default: 256,1024,2048")
+    add("--together", type=positives, default=[1, 8, 32], metavar="N,N", help="windows; default: 1,8,32")
+    add("--tokens", type=positive, default=1 << 18, metavar="N", help="encoded at least; default: 262144")
     add("--repeats", type=positive, default=3, metavar="R", help="default: 3")
-    add("--picture", type=Path, metavar="PNG", help="where to draw speed against lanes")
+    add("--picture", type=Path, metavar="PNG", help="where to draw speed against both")
+    add("--redraw", action="store_true", help="only draw, from the newest rows of --results; needs no GPU")
     add("--results", type=Path, default=results.RESULTS, metavar="CSV", help="where rows are appended")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if chosen.redraw and chosen.picture is None:
+        parser.error("--redraw: expected --picture, found none")
+    return chosen
 
 
 if __name__ == "__main__":

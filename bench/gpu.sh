@@ -47,7 +47,7 @@ if command -v compute-sanitizer >/dev/null; then
     head -c 600 "$text" >"$scratch/text"
     for tool in memcheck racecheck; do
         step compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m bench.device --text "$scratch/text" \
-            --lanes 3 --windows 128 --repeats 1 --results "$scratch/results.csv"
+            --lanes 3 --windows 128 --together 2 --tokens 256 --repeats 1 --results "$scratch/results.csv"
     done
 fi
 exit $failed
