@@ -82,22 +82,21 @@ def plan(folder: Path, text: Path, models: Sequence[str], published: Sequence[st
         sizes: how much of everything.
     """
     first, *others = models
-    yield _compare("all files", [folder], [first], sizes.files)
+    yield _compare("all files", [folder], first, sizes.files)
     own = ("--text", str(text), "--models", ",".join(published))
     yield Planned("published tables", "bench.published_runs", (*own, *sizes.published.split()))
     yield _of_model("yardstick", "bench.naive", text, first, sizes.yardstick)
     yield _of_model("growth", "bench.growth", text, first, sizes.growth)
-    if others:
-        texts = [path for name in _MODEL_TEXTS if (path := folder / name).is_file()] or [text]
-        yield _compare("other models", texts, others, sizes.models)
+    texts = [path for name in _MODEL_TEXTS if (path := folder / name).is_file()] or [text]
     for model in others:
+        yield _compare(f"texts, {model}", texts, model, sizes.models)
         yield _of_model(f"yardstick, {model}", "bench.naive", text, model, sizes.model_yardstick)
     if sizes.whole:
-        yield _compare("a long text", [text], [first], sizes.whole)
+        yield _compare("a long text", [text], first, sizes.whole)
 
 
-def _compare(name: str, paths: Sequence[Path], models: Sequence[str], options: str) -> Planned:
-    arguments = (*map(str, paths), "--models", ",".join(models), *options.split())
+def _compare(name: str, paths: Sequence[Path], model: str, options: str) -> Planned:
+    arguments = (*map(str, paths), "--models", model, *options.split())
     return Planned(name, "bench.compare", arguments)
 
 

@@ -113,7 +113,7 @@ def test_every_planned_command_is_one(sizes: Sizes, texts: Path) -> None:
         chosen = modules[part.module]._parse(part.arguments)
         assert chosen.results == results.RESULTS
     assert [part.name for part in parts if "other" in shlex.join(part.arguments)] == [
-        "published tables", "other models", "yardstick, other"
+        "published tables", "texts, other", "yardstick, other"
     ]  # fmt: skip
 
 
