@@ -210,11 +210,11 @@ def test_a_machine_that_computes_otherwise_is_refused(archive: bytes, monkeypatc
 
 @pytest.fixture(scope="module")
 def small_archive(tiny_home: Path, sample_text: bytes) -> Iterator[bytes]:
-    """A few hundred bytes: model chunks with a stored one between them."""
+    """Some 170 bytes: model chunks with a stored one between them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMZIP_HOME", str(tiny_home))
-        content = sample_text[:120] + RANDOM[:120] + sample_text[1000:1120]
-        yield compress(content, dataclasses.replace(OPTIONS, chunk_size=120))
+        content = sample_text[:60] + RANDOM[:60] + sample_text[1000:1060]
+        yield compress(content, dataclasses.replace(OPTIONS, chunk_size=60))
 
 
 def test_every_truncation_is_an_error(archive: bytes) -> None:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
+
+from llmzip.cli import main
 
 Llmzip = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -67,6 +70,24 @@ def llmzip(folder: Path) -> Llmzip:
     return _run
 
 
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Llmzip]:
+    """The same in this process, where torch is loaded but once."""
+
+    def _run(*args: str) -> subprocess.CompletedProcess[bytes]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["llmzip", *args])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(args, ended.value.code, told.out.encode(), told.err.encode())
+
+    handler = signal.getsignal(signal.SIGTERM)
+    yield _run
+    signal.signal(signal.SIGTERM, handler)
+
+
 def test_run_file_is_trained_and_drawn(llmzip: Llmzip, folder: Path) -> None:
     """A tokenizer by a command of its own, training with it, and the picture of the finished run."""
     made = llmzip("train", "tokenizer", "--data", "data", "--vocab-size", "270", "--out", "mine.json")
@@ -101,10 +122,10 @@ def test_run_file_is_trained_and_drawn(llmzip: Llmzip, folder: Path) -> None:
     ids=lambda value: " ".join(value[:4]) if isinstance(value, tuple) else None,
 )
 def test_mistakes_are_one_line_and_their_exit_code(
-    llmzip: Llmzip, args: tuple[str, ...], code: int, words: bytes
+    here: Llmzip, args: tuple[str, ...], code: int, words: bytes
 ) -> None:
     """No traceback."""
-    done = llmzip("train", *args)
+    done = here("train", *args)
     assert done.returncode == code, done.stderr.decode()
     assert words in done.stderr
     if code != 2:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -106,17 +105,17 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def wait_for_step() -> Callable[[Path, int, subprocess.Popen[bytes]], None]:
-    """Wait until the metrics of a run have that many lines."""
+def wait_for_step() -> Callable[[Path, int, Callable[[], int | None]], None]:
+    """Wait until the metrics of a run have that many lines; the last argument gives its exit status once it has one."""
 
-    def _wait(out: Path, n_lines: int, process: subprocess.Popen[bytes]) -> None:
+    def _wait(out: Path, n_lines: int, poll: Callable[[], int | None]) -> None:
         path = out / "metrics.jsonl"
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and poll() is None:
             if path.exists() and path.read_text().count("\n") >= n_lines:
                 return
             time.sleep(0.005)
-        raise AssertionError(f"process ended with {process.poll()} before line {n_lines} of {path}")
+        raise AssertionError(f"process ended with {poll()} before line {n_lines} of {path}")
 
     return _wait
 
