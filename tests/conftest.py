@@ -22,6 +22,11 @@ from llmzip.models.store import StoredModel, find_model
 from llmzip.tokens.tokenizer import ByteTokenizer, strip_tokenizer
 from llmzip.tokens.vocabulary import Vocabulary
 
+# Tests that run side by side share the cores: threads of theirs that wait for each other would take them from the rest.
+_n_side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _n_side_by_side > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _n_side_by_side)))
+
 # Shared machines make single examples slow now and then; the time limit of pytest catches what hangs.
 _base = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("default", _base, max_examples=50)

@@ -24,10 +24,10 @@ def test_readme_begins_with_the_two_commands() -> None:
     """The first command installs and runs the main job, the second installs and runs the tests, as .ci/run does."""
     first, second = _blocks("sh")[:2]
     assert first.startswith("pip install . && llmzip compress")
-    assert second == "pip install -e '.[test]' && pytest -q\n"
+    assert second == "pip install -e '.[test]' && pytest -q -n 2 --dist worksteal\n"
     ci = (_ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "pip install --quiet -e '.[test]'" in ci
-    assert re.search(r"^pytest -q", ci, flags=re.MULTILINE)
+    assert re.search(r"^pytest -q -n 2 --dist worksteal$", ci, flags=re.MULTILINE)
 
 
 def test_commands_of_the_readme_exist() -> None:
