@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,14 +17,11 @@ _PRODUCTS = r"(?:mma\.sync|wgmma\.mma_async)[\w.]*|dp4a[\w.]*"
 
 
 @pytest.fixture(scope="module")
-def assemblies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[str, str]]]:
+def assemblies(compile_case: Callable[[str], list[dict[str, Any]]]) -> dict[str, list[tuple[str, str]]]:
     """PTX and SASS of the kernels of the exact arithmetic, in all the ways that some models launch them."""
-    command = [sys.executable, str(Path(__file__).with_name("compile_exact.py"))]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, list[tuple[str, str]]] = json.loads(done.stdout)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for facts in compile_case("exact"):
+        found.setdefault(facts["kernel"], []).append((facts["ptx"], facts["sass"]))
     return found
 
 

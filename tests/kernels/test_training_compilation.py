@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+pytest.importorskip("triton")
 
 # Of an H100, for one program: bytes.
 SHARED_MEMORY = 227 * 1024
@@ -25,16 +24,10 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_kernels_compile_for_a_gpu(case: str, tmp_path: Path) -> None:
+def test_kernels_compile_for_a_gpu(case: str, compile_case: Callable[[str], list[dict[str, Any]]]) -> None:
     """The compiler itself takes each launch, for an H100, within its shared memory and with few spilled registers."""
-    pytest.importorskip("triton")
     n_kernels, most_spilled = CASES[case]
-    command = [sys.executable, str(Path(__file__).with_name("training_launches.py")), case]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    compiled = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len({facts["kernel"] for facts in compiled}) == n_kernels
+    compiled = compile_case(case)
+    assert len({(facts["module"], facts["kernel"]) for facts in compiled}) == n_kernels
     assert max(facts["shared"] for facts in compiled) <= SHARED_MEMORY
     assert max(facts["STACK"] for facts in compiled) <= most_spilled, compiled
