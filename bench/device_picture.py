@@ -47,11 +47,11 @@ def draw(figures: Iterable[Figure], path: Path) -> None:
         return
     picture = drawing.Figure(figsize=(12, 5), layout="constrained")
     for axes, (way, lines) in zip(picture.subplots(1, 2, sharey=True), lines_of(figures).items(), strict=True):
-        for name, speeds in lines.items():
-            numbers = sorted(speeds)
-            axes.plot(numbers, [speeds[n] for n in numbers], "o-", label=name)
-            axes.set_xticks(numbers, [f"{n:,}" for n in numbers])
         axes.set(title=way, xlabel=TOGETHER[way], ylabel="KB/s", xscale="log", yscale="log")
+        for name, speeds in lines.items():
+            axes.plot(sorted(speeds), [speeds[n] for n in sorted(speeds)], "o-", label=name)
+        numbers = sorted({n for speeds in lines.values() for n in speeds})
+        axes.set_xticks(numbers, [f"{n:,}" for n in numbers])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend()

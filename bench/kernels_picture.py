@@ -28,7 +28,7 @@ def draw(figures: Sequence[Figure], path: Path) -> None:
         own = [(value / floors[line], lines[line]) for line, of_way, value in points if of_way == way]
         axes.plot(*zip(*own, strict=True), _MARKERS[i % len(_MARKERS)], label=way)
     axes.set_yticks(list(lines.values()), list(lines))
-    axes.invert_yaxis()
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set(xscale="log", xlabel="time, as a multiple of the floor")
     axes.grid(alpha=0.3)
     picture.legend(loc="outside upper center", ncols=len(ways))
