@@ -1,11 +1,12 @@
 """What conditioners gain: archives with `auto` against archives with `none`, text by text.
 
     python -m bench.conditioner_gain FILES... [-D FILE.cond] [--model bundled] [--articles 20 --data DIR] [--tune S]
-                                    [--first BYTES]
+                                    [--tune-chunks S] [--first BYTES] [--chunk-size BYTES]
 
 Every archive is decompressed and compared. Texts of one kind can be grouped by `KIND=FILE`; the last lines are the mean
 gain of each kind. With `--first` only the beginnings of texts are compressed, as if they were short. With `--tune` a
-steering vector is trained on each text, and embedded where it pays. Articles are held-out documents of the shards in
+steering vector is trained on each text, and embedded where it pays; with `--tune-chunks` vectors for each chunk, which
+brings them where they pay. Articles are held-out documents of the shards in
 DIR, which no training saw, a domain for each shard. docs/benchmarks.md explains the figures.
 """
 
@@ -26,7 +27,7 @@ from bench.arguments import positive, read_text
 from bench.contenders import BUNDLED, model_reference
 from bench.results import Figure
 from llmzip.archive import compress, decompress
-from llmzip.cli.tuning import tuned
+from llmzip.cli.tuning import chunk_trainer, tuned
 from llmzip.errors import ExactnessError
 from llmzip.format import Method, scan
 from llmzip.options import CompressOptions, DecompressOptions
@@ -101,10 +102,14 @@ def _summary(kind: str, gains: list[Gain]) -> Iterator[Figure]:
 
 
 def _gain(text: Text, chosen: argparse.Namespace) -> Gain:
-    plain = CompressOptions(model=model_reference(chosen.model), conditioner="none", threads=chosen.threads)
+    plain = CompressOptions(
+        model=model_reference(chosen.model), conditioner="none", threads=chosen.threads, chunk_size=chosen.chunk_size
+    )
     steered = replace(plain, conditioner=chosen.policy, conditioners=chosen.conditioners)
     # What is loaded and compiled once is no part of the times.
     compress(text.raw[:1000], steered)
+    if chosen.tune_chunks:
+        steered = replace(steered, chunk_trainer=chunk_trainer(chosen.tune_chunks, chosen.threads))
     start = time.perf_counter()
     none = compress(text.raw, plain)
     middle = time.perf_counter()
@@ -149,6 +154,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("-D", dest="conditioners", metavar="FILE", help="conditioners; default: the codebook of the model")
     add("--policy", default="auto", help="auto or best; default: auto")
     add("--tune", type=float, default=0.0, metavar="S", help="train a steering vector on each text, S seconds")
+    add("--tune-chunks", type=float, default=0.0, metavar="S", help="train vectors for each chunk, S seconds each")
+    add("--chunk-size", type=positive, metavar="BYTES", help="of each chunk, at most; default: as the text asks for")
     add("--model", default=BUNDLED, help="default: bundled")
     add("--data", type=Path, metavar="DIR", help="shards whose held-out documents are texts too")
     add("--articles", type=positive, default=20, metavar="N", help="of each shard; default: 20")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from llmzip.conditioning.conditioner import NONE, Steering, Steerings
 from llmzip.conditioning.conditioner_set import Choice
-from llmzip.conditioning.conditioning import Conditioning
+from llmzip.conditioning.conditioning import Conditioning, sample_of
 from llmzip.entropy import TokenEncoder, bucket_size
 from llmzip.errors import ConfigError
 from llmzip.exact.backend import Backend, Cache, Floats, load_backend
@@ -35,9 +35,6 @@ Tokens = NDArray[np.int32]
 
 # Rows whose logits are made together come in multiples of so many.
 TILE_ROWS = 6
-# Of a chunk, to compare its candidates on: by estimates alone, texts that the chooser misjudges become larger. The
-# first half is context only, for what a window's beginning gains says little of the rest.
-SAMPLE_TOKENS = 512
 # Buckets, and members of one, share 2**24 among them. SPEC.md, section 9.
 SHARE_BITS = 24
 CANARY_TOKENS = 16
@@ -173,29 +170,37 @@ class Codec:
             yield min(payloads, key=len)
 
     def steering(self, choice: Choice) -> Steering:
-        """What a choice of a chunk comes to."""
+        """What a choice of a chunk comes to; of one that brings vectors, as long as it has not brought them."""
+        if self.conditioning.set.brings_vectors(choice):
+            return self.steerings[0]
         if not choice.weights:
             return self.steerings[choice.number]
         basis = self.conditioning.set.basis
         assert basis is not None
-        return Steering(self.steerings[0].ids, basis.vectors.conditioner(np.array(choice.weights)).shifts)
+        return self.shifted(basis.vectors.conditioner(np.array(choice.weights)).shifts)
+
+    def shifted(self, shifts: Floats | None) -> Steering:
+        """Shifts alone."""
+        return Steering(self.steerings[0].ids, shifts)
 
     def _all_steerings(self) -> Iterator[Steering]:
-        """Those of all choices but none; of a chunk's own, one."""
+        """Those of all choices but none; of a chunk's own weights or vectors, one."""
         yield from self.steerings.all[1:]
-        basis = self.conditioning.set.basis
-        if basis is not None and basis.own:
-            yield self.steering(Choice(self.conditioning.set.n_choices - 1, (1,) * basis.n_directions))
+        found, spec = self.conditioning.set, self.artefact.spec
+        if found.basis is not None and found.basis.own:
+            yield self.steering(Choice(found.n_choices - 1, (1,) * found.basis.n_directions))
+        if found.chunk_vectors is not None:
+            yield self.shifted(np.ones((spec.n_layers + 1, spec.width), dtype=np.float32))
 
     def _choices(self, tokens: Tokens) -> Sequence[Choice]:
         """The choices under which a chunk is coded: of its candidates all, or the best on a part of its middle."""
+        return [*self._shared_choices(tokens), *self.conditioning.own_vectors(tokens, self.windowing.window)]
+
+    def _shared_choices(self, tokens: Tokens) -> Sequence[Choice]:
         choices = self.conditioning.candidates(tokens, self.artefact.parameters.matrices["embed"])
         if len(choices) == 1 or not self.conditioning.samples:
             return choices
-        n_sample = min(SAMPLE_TOKENS, len(tokens), self.windowing.window // 2)
-        start = (len(tokens) - n_sample) // 2
-        n_context = n_sample // 2 if n_sample < len(tokens) else 0
-        sample = tokens[start : start + n_sample]
+        sample, n_context = sample_of(tokens, self.windowing.window // 2)
         bits = np.stack([self._bits(sample, choice)[n_context:] for choice in choices])
         return self.conditioning.narrowed(choices, bits, len(tokens))
 
@@ -218,18 +223,23 @@ class Codec:
 
     def _works(self, tokens: Tokens, choice: Choice) -> list[Work]:
         """The windows of a chunk under one of its choices."""
-        steering = self.steering(choice)
+        steering = later = self.steering(choice)
+        if choice.vectors is not None:
+            later = self.shifted(choice.vectors.conditioner().shifts)
         windows = self.windowing.beside(len(steering.ids)).cover(len(tokens))
-        return [Work(tokens, window, steering) for window in windows]
+        return [Work(tokens, window, later if window.coded else steering) for window in windows]
 
     def _encode_chunk(self, tokens: Tokens, choice: Choice, windows: Iterable[Coded]) -> bytes:
         """The payload of a chunk, given its conditioner and the frequencies of all its tokens, window by window."""
-        encoder = TokenEncoder(self.bucket_size)
-        self.conditioning.set.write_choice(encoder, choice)
+        encoder, found = TokenEncoder(self.bucket_size), self.conditioning.set
+        found.write_choice(encoder, choice)
         coded = 0
-        for buckets, members in itertools.chain.from_iterable(windows):
-            encoder.encode(tokens[coded : coded + len(buckets)], buckets, members)
-            coded += len(buckets)
+        for i, window in enumerate(windows):
+            if i == 1:
+                found.write_vectors(encoder, choice, tokens[:coded])
+            for buckets, members in window:
+                encoder.encode(tokens[coded : coded + len(buckets)], buckets, members)
+                coded += len(buckets)
         return encoder.finish()
 
     def _code_windows(self, works: Sequence[Work]) -> list[Coded]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmzip.conditioning.conditioner_file import SUFFIX, ConditionerFile, read_conditioner_file
-from llmzip.conditioning.network import NETWORK_FOLDERS
+from llmzip.conditioning.network_file import NETWORK_FOLDERS
 from llmzip.errors import ConditionerInvalidError, ConditionerMissingError
 from llmzip.models.store import BUNDLED, StoredModel, data_directory, list_models, models_directory
 

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmzip.conditioner_store import find_by_name, find_file
+from llmzip.conditioning.chunk_vectors import ChunkVectors
 from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
-from llmzip.conditioning.conditioner_set import ConditionerSet
+from llmzip.conditioning.conditioner_set import ConditionerSet, conditioner_id
 from llmzip.conditioning.conditioning import Conditioning, Place, Policy, embedded_body, name_in
+from llmzip.conditioning.network_file import find_network_of
 from llmzip.errors import ConditionerInvalidError, ConfigError, ModelMismatchError
 
 if TYPE_CHECKING:
     from llmzip.codec import Codec
     from llmzip.format import Header
     from llmzip.models.store import StoredModel
-    from llmzip.options import CompressOptions, DecompressOptions
+    from llmzip.options import CompressOptions, DecompressOptions, MakeTrainer
 
 
 def conditioned_for(codec: Codec, model: StoredModel, options: CompressOptions) -> Codec:
@@ -29,6 +31,8 @@ def conditioned_for(codec: Codec, model: StoredModel, options: CompressOptions) 
     """
     if options.conditioner == Policy.NONE:
         return codec
+    if options.chunk_trainer is not None:
+        return _with_chunk_vectors(codec, options.chunk_trainer)
     if options.conditioners is not None:
         file = find_file(options.conditioners)
         place = Place.EMBEDDED if options.embed else Place.NAMED
@@ -47,6 +51,17 @@ def conditioned_for(codec: Codec, model: StoredModel, options: CompressOptions) 
         file.chooser.check(codec.artefact.spec.width, found.n_choices, own)
     policy = _policy(options.conditioner, file.names, found.n_entries)
     return codec.with_conditioning(Conditioning(found, file.body, file.id, place, file.chooser, policy))
+
+
+def _with_chunk_vectors(codec: Codec, make: MakeTrainer) -> Codec:
+    """The codec of an archive whose chunks bring vectors of their own."""
+    artefact = codec.artefact
+    network = find_network_of(artefact.id)
+    found = ConditionerSet(chunk_vectors=ChunkVectors.of(artefact.spec, network))
+    body = found.pack(artefact.spec)
+    trainer = make(artefact, codec.windowing, network)
+    conditioning = Conditioning(found, body, conditioner_id(artefact.id, body), Place.EMBEDDED, trainer=trainer)
+    return codec.with_conditioning(conditioning)
 
 
 def conditioned_by(codec: Codec, header: Header, codebook: ConditionerFile | None, options: DecompressOptions) -> Codec:

@@ -47,11 +47,16 @@ class Lanes:
         self._inputs = np.zeros(n_lanes, dtype=np.int32)
         self._left = np.zeros(n_lanes, dtype=np.int64)
         self._steerings = [codec.steerings[0]] * n_lanes
+        # Of a chunk's own vectors that are still to come, behind its first window.
+        self._brings_vectors = np.zeros(n_lanes, dtype=np.bool_)
 
     def begin(self, lane: int, payload: bytes, raw_length: int) -> None:
         """Put a chunk into a lane; raises `FormatError` for a payload that cannot be one."""
         decoder = TokenDecoder(payload)
-        self._steer(lane, self._codec.steering(self._codec.conditioning.set.read_choice(decoder)))
+        found = self._codec.conditioning.set
+        choice = found.read_choice(decoder)
+        self._steer(lane, self._codec.steering(choice))
+        self._brings_vectors[lane] = found.brings_vectors(choice)
         self._decoders[lane] = decoder
         self._errors.pop(lane, None)
         self._n_tokens[lane] = self._n_inputs[lane] = 0
@@ -88,6 +93,8 @@ class Lanes:
         windowing = self._codec.windowing
         n_inputs = self._n_inputs[lanes]
         segments = []
+        for lane in lanes[self._brings_vectors[lanes] & (n_inputs == windowing.window)].tolist():
+            self._take_vectors(lane)
         for lane in lanes[(n_inputs == 0) | (n_inputs == windowing.window)].tolist():
             n_tokens = self._n_tokens[lane]
             overlap = self._tokens[lane, n_tokens - min(windowing.overlap, n_tokens) : n_tokens]
@@ -96,6 +103,19 @@ class Lanes:
             self._n_inputs[lane], self._inputs[lane] = len(seen) - 1, seen[-1]
         for block in in_blocks(segments, self._codec.sizes.rows):
             self._codec.transformer.hidden(self._cache, block, self._codec.steerings.table)
+
+    def _take_vectors(self, lane: int) -> None:
+        """Read the vectors that a chunk brings behind its first window."""
+        chunk_vectors, decoder = self._codec.conditioning.set.chunk_vectors, self._decoders[lane]
+        assert chunk_vectors is not None
+        self._brings_vectors[lane] = False
+        if decoder is not None:
+            try:
+                vectors = chunk_vectors.read_rows(decoder, self._tokens[lane, : self._n_tokens[lane]])
+            except FormatError as error:
+                self._fail(lane, error)
+            else:
+                self._steer(lane, self._codec.shifted(vectors.conditioner().shifts))
 
     def _choose(self, lanes: Indices, weights: NDArray[np.int32], frequencies: Floats) -> Indices:
         """The tokens that the payloads say, given the model's weights `[R, V]` and the frequencies of buckets."""

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from llmzip.defaults import DEFAULT_LANES, DEVICES, MAX_WORKERS
 from llmzip.errors import ConfigError
 from llmzip.format.limits import MAX_MODEL_RAW_LENGTH
+
+if TYPE_CHECKING:
+    from llmzip.conditioning.conditioning import ChunkTrainer
+    from llmzip.conditioning.network import HyperpriorNetwork
+    from llmzip.models.artefact import Artefact
+    from llmzip.windows import Windowing
+
+    MakeTrainer = Callable[[Artefact, Windowing, HyperpriorNetwork | None], ChunkTrainer]
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,9 @@ class CompressOptions(CodingOptions):
         conditioner: `auto`, the conditioner that is estimated to save most for each chunk, or none; `best`, the one
             that does, tried out; `none`; or the number or name of the entry that all chunks get.
         embed: whether the archive holds the conditioners of `conditioners`; else it names them.
+        chunk_trainer: given the model, its windows and the network of its learned hyperprior, if there is one, makes
+            what trains vectors for a chunk; a chunk brings those that pay. There are no other conditioners and no
+            worker processes then.
     """
 
     chunk_size: int | None = None
@@ -94,6 +107,7 @@ class CompressOptions(CodingOptions):
     overlap: int | None = None
     conditioner: str = "auto"
     embed: bool = False
+    chunk_trainer: MakeTrainer | None = None
 
     def embedding(self, conditioners: str) -> CompressOptions:
         """The same, with a file of conditioners that goes into the archive."""
@@ -103,5 +117,7 @@ class CompressOptions(CodingOptions):
         super().__post_init__()
         if self.embed and (self.conditioners is None or self.conditioner == "none"):
             raise ConfigError("embed: expected a file of conditioners to embed, found none")
+        if self.chunk_trainer is not None and (self.conditioners is not None or self.conditioner != "auto"):
+            raise ConfigError("vectors of chunks: expected no other conditioners, found some")
         if self.chunk_size is not None and not 1 <= self.chunk_size <= MAX_MODEL_RAW_LENGTH:
             raise ConfigError(f"chunk size: expected 1 to {MAX_MODEL_RAW_LENGTH} bytes, found {self.chunk_size}")

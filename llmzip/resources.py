@@ -136,6 +136,8 @@ def check_chunk(place: ChunkPlace, options: CodingOptions, *, with_model: bool) 
 
 
 def _wanted_workers(codec: Codec, options: CodingOptions, *, large: bool) -> int:
+    if codec.conditioning.trainer is not None:
+        return 0
     if options.workers is not None:
         return options.workers
     # A program that was packed into one file is no interpreter that could start another.

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from llmzip.codec import Codec, Tokens
 from llmzip.conditioning.chooser import Chooser
+from llmzip.conditioning.chunk_vectors import ChunkVectors
 from llmzip.conditioning.conditioner_set import Choice, ConditionerSet, Text
-from llmzip.conditioning.conditioning import Conditioning, Policy
+from llmzip.conditioning.conditioning import ChunkRows, Conditioning, Policy
 from llmzip.conditioning.hyperpriors import quantise
 from llmzip.conditioning.vectors import Shape, Vectors
-from llmzip.errors import ConfigError
+from llmzip.errors import ConfigError, FormatError
 from llmzip.exact.spec import ModelSpec
 from llmzip.lanes import LaneDecoder
 from llmzip.models.artefact import Artefact
@@ -171,6 +172,74 @@ def _chooser(codec: Codec, constants: Sequence[float]) -> Chooser:
     weights = np.zeros((codec.artefact.spec.width + 1, len(constants)), dtype=np.float32)
     weights[-1] = constants
     return Chooser(weights, weights[:, :0])
+
+
+@pytest.fixture(scope="module")
+def bringing(plain: Codec) -> Conditioning:
+    """Chunks may bring vectors, beside an entry; those that they have are noise by the tokens they begin with."""
+    spec = plain.artefact.spec
+    entry = _vectors(spec, 0, shifted=True, seed=9)
+    found = ConditionerSet((entry,), chunk_vectors=ChunkVectors.of(spec))
+
+    def noise(tokens: Tokens) -> ChunkRows:
+        rows = np.random.default_rng(int(tokens[0])).normal(0, 0.01, (spec.n_layers + 1, spec.width))
+        return ChunkRows(rows.astype(np.float32), [0.01] * len(rows))
+
+    return Conditioning(found, trainer=noise)
+
+
+def _bringing_all(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Codec:
+    """A codec whose chunks bring their vectors whether that pays or not."""
+    monkeypatch.setattr(codec, "_shared_choices", lambda tokens: [Choice()] if len(tokens) <= 64 else [])
+    return codec
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_chunks_that_bring_vectors_come_back(
+    plain: Codec, bringing: Conditioning, chunks: list[bytes], lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a codec that does not have them; what is before them is coded as without."""
+    codec = _bringing_all(plain.with_conditioning(bringing), monkeypatch)
+    payloads = _encode(codec, chunks)
+    assert payloads == _encode(codec, chunks, n_threads=2)
+    reader = plain.with_conditioning(Conditioning(bringing.set))
+    assert _decode(reader, payloads, chunks, lanes) == chunks
+    none = _encode(plain.with_conditioning(Conditioning(bringing.set, policy=Policy.NONE)), chunks)
+    with_vectors = [i for i, tokens in enumerate(plain.tokenise(chunks)) if len(tokens) > 64]
+    assert with_vectors
+    for i, (payload, other) in enumerate(zip(payloads, none, strict=True)):
+        assert (len(payload) > len(other) + 100) == (i in with_vectors)
+
+
+def test_vectors_that_do_not_pay_are_left_out(plain: Codec, bringing: Conditioning, chunks: list[bytes]) -> None:
+    """As noise never does; then all that was tried is no vectors."""
+    without = Conditioning(bringing.set)
+    assert _encode(plain.with_conditioning(bringing), chunks) == _encode(plain.with_conditioning(without), chunks)
+    assert plain.with_conditioning(bringing).canary() == plain.with_conditioning(without).canary()
+    entry_alone = Conditioning(ConditionerSet(bringing.set.entries))
+    assert plain.with_conditioning(bringing).canary() != plain.with_conditioning(entry_alone).canary()
+
+
+@pytest.mark.parametrize("damage", range(12))
+def test_damaged_vectors_are_another_text_or_an_error(
+    plain: Codec, bringing: Conditioning, sample_text: bytes, damage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of that chunk alone: its neighbour in the next lane does not notice."""
+    chunk = sample_text[:900]
+    codec = _bringing_all(plain.with_conditioning(bringing), monkeypatch)
+    (payload,) = _encode(codec, [chunk])
+    changed = bytearray(payload)
+    changed[40 + 24 * damage] ^= 0x5A
+    decoder = LaneDecoder(plain.with_conditioning(Conditioning(bringing.set)), 2, 1)
+    try:
+        futures = [decoder.submit(bytes(one), len(chunk)) for one in (changed, payload)]
+        try:
+            assert futures[0].result(timeout=60) != chunk
+        except FormatError:
+            assert futures[0].exception() is not None
+        assert futures[1].result(timeout=60) == chunk
+    finally:
+        decoder.close()
 
 
 def test_the_canary_knows_the_conditioners(plain: Codec, conditioners: ConditionerSet) -> None:

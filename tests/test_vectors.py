@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmzip.archive import decompress, verify_stream
+from llmzip.conditioning import network_file
 from llmzip.conditioning.conditioning import name_in
 from llmzip.contents import find_members, read_contents
 from llmzip.decoding import read_range
@@ -17,6 +18,13 @@ from llmzip.salvage import salvage_stream
 
 VERSIONS = sorted(path.parent for path in (Path(__file__).parent / "vectors").glob("v*/contents.json"))
 ARCHIVES = sorted(path for folder in VERSIONS for path in folder.glob("*.llmz"))
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks beside the archives are found."""
+    monkeypatch.setattr(network_file, "NETWORK_FOLDERS", [lambda: VERSIONS])
+    monkeypatch.setattr(network_file, "_NETWORKS", {})
 
 
 def _options(archive: Path) -> DecompressOptions:
@@ -56,6 +64,8 @@ def test_vectors_have_all_that_the_format_has() -> None:
         "conditioned": False,
         "memory": False,
         "named": True,
+        "own": False,
+        "predicted": False,
     }
 
 

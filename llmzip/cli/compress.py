@@ -35,6 +35,7 @@ def compress(
     conditioner: options.Conditioner = "auto",
     embed: options.Embed = False,
     tune: options.Tune = 0.0,
+    tune_chunks: options.TuneChunks = 0.0,
     chunk_size: options.ChunkSize = None,
     window: options.Window = None,
     overlap: options.Overlap = None,
@@ -58,6 +59,7 @@ def compress(
         return
 
     def chosen() -> CompressOptions:
+        from llmzip.cli.tuning import chunk_trainer
         from llmzip.options import CompressOptions
 
         return CompressOptions(
@@ -73,6 +75,7 @@ def compress(
             lanes=lanes,
             workers=workers,
             memory=memory,
+            chunk_trainer=chunk_trainer(tune_chunks, threads) if tune_chunks else None,
         )
 
     if len(sources) > 1 or (source is not None and _is_folder(source)):

@@ -109,6 +109,15 @@ Tune = Annotated[
         "--tune", metavar="S", min=0, help="First train a steering vector on the input, S seconds; embed it if it pays."
     ),
 ]
+TuneChunks = Annotated[
+    float,
+    typer.Option(
+        "--tune-chunks",
+        metavar="S",
+        min=0,
+        help="Train vectors for each chunk, S seconds each; a chunk brings them where they pay.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the CPU; default: all cores.")]
 Device = Annotated[
     Any,

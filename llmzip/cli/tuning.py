@@ -16,7 +16,7 @@ from llmzip.cli.training_options import expect_trainer
 from llmzip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from llmzip.options import CompressOptions
+    from llmzip.options import CompressOptions, MakeTrainer
 
 
 @contextmanager
@@ -34,6 +34,8 @@ def tuned(source: str, chosen: CompressOptions, seconds: float, *, quiet: bool) 
     """
     if chosen.conditioners is not None:
         raise ConfigError("--tune: expected no conditioners beside what it makes, found -D")
+    if chosen.chunk_trainer is not None:
+        raise ConfigError("--tune: expected either one vector or one for each chunk, found --tune-chunks")
     if not Path(source).is_file() or not Path(source).stat().st_size:
         raise ConfigError(f"--tune: expected a file with text, found {source}")
     with tempfile.TemporaryDirectory(prefix="llmzip-tune-") as folder:
@@ -43,6 +45,15 @@ def tuned(source: str, chosen: CompressOptions, seconds: float, *, quiet: bool) 
             verdict = "embedded" if report["pays"] else "left out, for it does not pay"
             typer.echo(f"{source}: steering vector, about {report['net_gain']:.1%} net, {verdict}", err=True)
         yield chosen.embedding(str(file)) if report["pays"] else chosen
+
+
+def chunk_trainer(seconds: float, threads: int | None) -> MakeTrainer:
+    """What makes the trainer of `--tune-chunks`: so many seconds a chunk, on so many threads."""
+    expect_trainer()
+    from llmzip_training.chunk_vectors import ChunkVectorsConfig, trainer_for
+
+    config = ChunkVectorsConfig(seconds)
+    return lambda artefact, windowing, network: trainer_for(config, artefact, windowing, network, threads)
 
 
 def _train(source: Path, model: str | None, seconds: float, folder: Path, threads: int | None) -> Path:

@@ -1,8 +1,8 @@
 """Conditioners as they are stored: what frames and files name. SPEC.md, section 4.1.
 
 A set holds entries, each a fixed string or vectors, or a basis of directions and entries that are whole-numbered
-combinations of them. A chunk chooses one entry or none, or brings a combination of its own, its memory. How
-coordinates are coded is up to their hyperprior.
+combinations of them. A chunk chooses one entry or none, or brings a combination of its own, its memory, or vectors of
+its own. How coordinates are coded is up to their hyperprior.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmzip.conditioning.chunk_vectors import ChunkVectors
 from llmzip.conditioning.conditioner import Conditioner, Ids
 from llmzip.conditioning.normal import normal_frequencies, sigma_of
 from llmzip.conditioning.vectors import MAX_PREFIX, Shape, Vectors
@@ -26,6 +27,8 @@ MAX_ENTRIES = 255
 MAX_DIRECTIONS = 64
 MAX_COORDINATES = 1 << 22
 MAX_RADIUS = 127
+# Added to the number of entries where chunks may bring vectors.
+_BRINGS_VECTORS = 256
 # Of no conditioner and of any: where none pays, the choice is to cost next to nothing.
 _ANY = np.array([15 << 20, 1 << 20], dtype=np.int64)
 
@@ -38,10 +41,12 @@ class Choice(NamedTuple):
     Attributes:
         number: 0 for none, 1 to K for an entry, K + 1 for its own.
         weights: of the directions of the basis, for its own.
+        vectors: its own; a decoder has them only behind the first window, so that it reads none with the number.
     """
 
     number: int = 0
     weights: tuple[int, ...] = ()
+    vectors: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,12 @@ class ConditionerSet:
     Attributes:
         entries: each by itself; none where there is a basis.
         basis: or None.
+        chunk_vectors: how chunks code vectors of their own, or None; there is no basis then.
     """
 
     entries: tuple[Text | Vectors, ...] = ()
     basis: Basis | None = None
+    chunk_vectors: ChunkVectors | None = None
 
     @property
     def n_entries(self) -> int:
@@ -116,8 +123,12 @@ class ConditionerSet:
 
     @property
     def has_own(self) -> bool:
-        """Whether the last choice is weights that the chunk brings."""
-        return self.basis is not None and self.basis.own
+        """Whether the last choice is weights or vectors that the chunk brings."""
+        return self.chunk_vectors is not None or (self.basis is not None and self.basis.own)
+
+    def brings_vectors(self, choice: Choice) -> bool:
+        """Whether a chunk of this choice has vectors of its own behind its first window."""
+        return self.chunk_vectors is not None and choice.number > self.n_entries
 
     def write_choice(self, encoder: ParameterWriter, choice: Choice) -> None:
         """Write what a chunk has chosen. Source: SPEC.md, section 9.4."""
@@ -128,6 +139,11 @@ class ConditionerSet:
         if choice.weights:
             assert self.basis is not None
             self.basis.write_weights(encoder, np.array(choice.weights))
+
+    def write_vectors(self, encoder: ParameterWriter, choice: Choice, text: Ids) -> None:
+        """Write the vectors that a chunk brings, if it does, behind the tokens `text` of its first window."""
+        if choice.vectors is not None and self.chunk_vectors is not None:
+            self.chunk_vectors.write_rows(encoder, choice.vectors, text)
 
     def choice_bits(self, choice: Choice) -> float:
         """What a choice costs."""
@@ -153,7 +169,9 @@ class ConditionerSet:
         """The body of a conditioner section, or of a conditioner file."""
         encoder = ParameterEncoder()
         encoder.uniform(int(self.basis is not None), 2)
-        encoder.gamma(self.n_entries)
+        encoder.gamma(self.n_entries + _BRINGS_VECTORS * (self.chunk_vectors is not None))
+        if self.chunk_vectors is not None:
+            self.chunk_vectors.write(encoder)
         for entry in self.entries:
             _write_entry(encoder, entry, spec)
         if self.basis is not None:
@@ -169,13 +187,14 @@ class ConditionerSet:
         """
         decoder = ParameterDecoder(body)
         with_basis = decoder.uniform(2)
-        n_entries = decoder.gamma()
-        if n_entries > MAX_ENTRIES:
-            raise _wrong(f"at most {MAX_ENTRIES} entries", n_entries)
+        brings_vectors, n_entries = divmod(decoder.gamma(), _BRINGS_VECTORS)
+        if brings_vectors > 1 - with_basis:
+            raise _wrong(f"at most {MAX_ENTRIES} entries", _BRINGS_VECTORS * brings_vectors + n_entries)
         if with_basis:
             found = cls(basis=_read_basis(decoder, n_entries, spec))
         else:
-            found = cls(_read_entries(decoder, n_entries, spec))
+            chunk_vectors = ChunkVectors.read(decoder, spec) if brings_vectors else None
+            found = cls(_read_entries(decoder, n_entries, spec), chunk_vectors=chunk_vectors)
         if found.n_choices == 1:
             raise _wrong("a conditioner", "none")
         if found.pack(spec) != body:

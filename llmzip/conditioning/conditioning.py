@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ MARGIN_BITS = 8.0
 MOST_TRIED = 2
 # By how many standard errors the gain on a sample must be above 0 to be looked into, and to be taken for certain.
 PROMISING_ERRORS, CERTAIN_ERRORS = 1.0, 3.0
+# Of a chunk, to compare its candidates on: by estimates alone, texts that the chooser misjudges become larger. The
+# first half is context only, for what a window's beginning gains says little of the rest.
+SAMPLE_TOKENS = 512
 NAME_SIZE = 8
 _EMBEDDED, _NAMED = 0, 1
 
@@ -41,6 +45,22 @@ class Policy(enum.StrEnum):
     NONE = "none"
 
 
+class ChunkRows(NamedTuple):
+    """What was trained for a chunk.
+
+    Attributes:
+        rows: float32 `[L + 1, D]`.
+        steps: to which each row is to be rounded.
+    """
+
+    rows: NDArray[np.float32]
+    steps: list[float]
+
+
+# Makes vectors for a chunk of tokens; None where it has none.
+ChunkTrainer = Callable[[NDArray[np.int32]], ChunkRows | None]
+
+
 @dataclass(frozen=True)
 class Conditioning:
     """Conditioners for one model, and what to do with them.
@@ -52,6 +72,7 @@ class Conditioning:
         place: where a decoder finds the set.
         chooser: estimates what entries gain, or None.
         policy: a `Policy`, or the number of an entry, counted from 1, that all chunks get.
+        trainer: makes vectors that chunks bring, or None.
     """
 
     set: ConditionerSet = ConditionerSet()  # noqa: RUF009 (frozen, and of frozen parts)
@@ -60,6 +81,23 @@ class Conditioning:
     place: Place = Place.NOWHERE
     chooser: Chooser | None = None
     policy: Policy | int = Policy.AUTO
+    trainer: ChunkTrainer | None = None
+
+    def own_vectors(self, tokens: NDArray[np.int32], window: int) -> Sequence[Choice]:
+        """The vectors that a chunk may bring, rounded, if there are any and a second window for them.
+
+        Args:
+            tokens: of the chunk.
+            window: tokens of the first window.
+        """
+        chunk_vectors = self.set.chunk_vectors
+        if self.trainer is None or chunk_vectors is None or len(tokens) <= window:
+            return []
+        trained = self.trainer(tokens)
+        if trained is None:
+            return []
+        vectors = chunk_vectors.fit(trained.rows, trained.steps, tokens[:window])
+        return [Choice(self.set.n_choices - 1, vectors=vectors)]
 
     def candidates(self, tokens: NDArray[np.int32], embedding: QuantisedMatrix) -> Sequence[Choice]:
         """The choices that are to be tried for a chunk, none first where there are several; the best is taken.
@@ -126,6 +164,13 @@ class Conditioning:
         if self.place is Place.EMBEDDED:
             return bytes([_EMBEDDED]) + self.body
         return bytes([_NAMED]) + self.id[:NAME_SIZE] if self.place is Place.NAMED else b""
+
+
+def sample_of(tokens: NDArray[np.int32], most: int) -> tuple[NDArray[np.int32], int]:
+    """Tokens from a chunk's middle, `most` at most, and how many of them are only context for the others."""
+    n_sample = min(SAMPLE_TOKENS, len(tokens), most)
+    start = (len(tokens) - n_sample) // 2
+    return tokens[start : start + n_sample], n_sample // 2 if n_sample < len(tokens) else 0
 
 
 def embedded_body(section: bytes) -> bytes:

@@ -14,7 +14,11 @@ def describe(found: ConditionerSet) -> dict[str, Any]:
     """The parts of a set; of coordinates the bits of what says how they are coded, and of themselves."""
     if found.basis is not None:
         return _basis_facts(found.basis)
-    return {"entries": [_entry_facts(entry) for entry in found.entries]}
+    facts: dict[str, Any] = {"entries": [_entry_facts(entry) for entry in found.entries]}
+    if found.chunk_vectors is not None:
+        network = found.chunk_vectors.network
+        facts["chunks_bring_vectors"] = "of any distribution" if network is None else network.id.hex()
+    return facts
 
 
 def _basis_facts(basis: Basis) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from llmzip.conditioning.gaussian import Gaussian
 from llmzip.conditioning.lloyd_max import LloydMax
 from llmzip.conditioning.normal import MAX_LEVELS, N_STEPS, nearest_code, step_of
 from llmzip.conditioning.registry import Hyperprior, SharedHyperprior, Symbols, read_kind, write_kind
-from llmzip.entropy import BitCounter, ParameterDecoder, ParameterEncoder, ParameterWriter
+from llmzip.entropy import BitCounter, ParameterDecoder, ParameterWriter
 from llmzip.errors import ConfigError, LimitError
 
 Floats = NDArray[np.float32]
@@ -77,11 +77,11 @@ class Coordinates:
         values: Floats = self.integers().astype(np.float32) * step_of(self.step_code)
         return values
 
-    def write(self, encoder: ParameterEncoder) -> None:
+    def write(self, writer: ParameterWriter) -> None:
         """Write all but N."""
-        self._write_header(encoder)
-        self.hyperprior.write(encoder)
-        self.hyperprior.write_symbols(encoder, self.symbols)
+        self._write_header(writer)
+        self.hyperprior.write(writer)
+        self.hyperprior.write_symbols(writer, self.symbols)
 
     @classmethod
     def read(cls, decoder: ParameterDecoder, n: int) -> Self:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmzip.conditioning.hyperpriors import Coordinates
-from llmzip.conditioning.network import ID_SIZE, HyperpriorNetwork, find_network
+from llmzip.conditioning.network import ID_SIZE, HyperpriorNetwork
+from llmzip.conditioning.network_file import find_network
 from llmzip.conditioning.normal import MAX_RADIUS, nearest_code, normal_rows, step_of
 from llmzip.conditioning.registry import Hyperprior, Integers, Symbols, read_number, register
 from llmzip.entropy import BitCounter, ParameterDecoder, ParameterWriter
@@ -27,6 +28,21 @@ Floats = NDArray[np.float32]
 _CELLS = 1 << 18
 # How often the latents are gone through, at most.
 _ROUNDS = 8
+
+
+def write_network_id(writer: ParameterWriter, network: HyperpriorNetwork) -> None:
+    """Write the 4 bytes that name a network."""
+    for byte in network.id:
+        writer.uniform(byte, 256)
+
+
+def read_network_id(decoder: ParameterDecoder) -> HyperpriorNetwork:
+    """The network that is named.
+
+    Raises:
+        ConditionerMissingError: it is not on this machine.
+    """
+    return find_network(bytes(decoder.uniform(256) for _ in range(ID_SIZE)))
 
 
 @register
@@ -55,9 +71,12 @@ class Learned(Hyperprior):
 
     def write(self, writer: ParameterWriter) -> None:
         """Write the network's id, the row, the radius and, if it is not 0, the latents."""
-        for byte in self.network.id:
-            writer.uniform(byte, 256)
+        write_network_id(writer, self.network)
         writer.uniform(self.part, self.network.n_parts)
+        self.write_row(writer)
+
+    def write_row(self, writer: ParameterWriter) -> None:
+        """Write the radius and the latents, where network and row are known."""
         writer.gamma(self.radius)
         self.write_latents(writer)
 
@@ -75,10 +94,14 @@ class Learned(Hyperprior):
             FormatError: the network has rows of another length than `n`, or no writer makes this payload.
             ConditionerMissingError: the network is not on this machine.
         """
-        network = find_network(bytes(decoder.uniform(256) for _ in range(ID_SIZE)))
+        network = read_network_id(decoder)
         if n != network.width:
             raise FormatError(f"learned: expected {network.width} coordinates, found {n}", need=network.width, have=n)
-        part = decoder.uniform(network.n_parts)
+        return cls.read_row(decoder, network, decoder.uniform(network.n_parts))
+
+    @classmethod
+    def read_row(cls, decoder: ParameterDecoder, network: HyperpriorNetwork, part: int) -> Self:
+        """Read what `write_row` wrote."""
         radius = read_number(decoder, "radius", MAX_RADIUS)
         if not radius:
             return cls(network, part, 0, (0,) * network.n_latents)

@@ -1,53 +1,40 @@
 """Networks of the learned hyperprior: how likely each value of a steering row is, for one model, in integers.
 
 A network knows for every coordinate of every row a scale and a mean, and how both move with a few whole numbers, the
-latents, that a writer chooses for each vector. It is trained (`llmzip train hyperprior`), kept in a file of its own and
-found by its id; where files may be is decided by whoever fills `NETWORK_FOLDERS`. SPEC.md, sections 14.4 and 14.7.
+latents. A writer chooses them for each vector, or they come from text that is already decoded, or both. It is trained
+(`llmzip train hyperprior`). SPEC.md, sections 14.4 and 14.7.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmzip.errors import (
-    ChecksumError,
-    ConditionerInvalidError,
-    ConditionerMissingError,
-    FormatError,
-    LimitError,
-    NotAnArchiveError,
-)
+from llmzip.errors import ConditionerInvalidError, FormatError, LimitError
 from llmzip.exact.reference import frequencies
-from llmzip.format.limits import MAX_SECTION_LENGTH
 from llmzip.format.reader import ByteReader
 from llmzip.format.varint import pack_varint
 
 Integers = NDArray[np.int64]
 
-MAGIC = b"\x89LZH\r\n\x1a\x01"
-SUFFIX = ".net"
-NETWORK_FILE = "hyperprior.net"
 ID_SIZE = 4
 MAX_PARTS, MAX_WIDTH, MAX_LATENTS, MAX_LATENT, MAX_SHIFT = 1024, 1 << 16, 16, 31, 15
+MAX_VOCABULARY = 1 << 20
 SCALE_SHIFT = 4
+MAX_CODE = 255
+_MEANS = np.iinfo(np.int16)
 
 _ARTEFACT_ID_SIZE = 32
-# What a file holds beside the body: magic, length, checksum.
-_MAX_FILE = MAX_SECTION_LENGTH + 16
 
-# Each gives folders in which network files may be, themselves or one folder deeper.
-NETWORK_FOLDERS: list[Callable[[], Iterable[Path]]] = []
-_NETWORKS: dict[bytes, HyperpriorNetwork] = {}
+
+def _no_text() -> Integers:
+    return np.zeros((0, 0), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +50,8 @@ class HyperpriorNetwork:
         scale_slopes: by latents, in units of 2**-4 codes, int64 `[P, D, k]`, 8 bits.
         mean_slopes: by latents, in units of 2**-(4 + mean_shift) steps, int64 `[P, D, k]`, 8 bits.
         latent_weights: how probable each latent is, int64 `[P, k, 2U + 1]`, 16 bits without sign, no row all zeros.
+        text_shift: by how many bits the mean of what tokens add to latents is shifted, 0 to 15.
+        text_weights: what each token of a text adds, int64 `[V, k]`, 8 bits; no rows where text says nothing.
     """
 
     artefact_id: str
@@ -73,20 +62,25 @@ class HyperpriorNetwork:
     scale_slopes: Integers
     mean_slopes: Integers
     latent_weights: Integers
+    text_shift: int = 0
+    text_weights: Integers = field(default_factory=_no_text)
 
     def __post_init__(self) -> None:
         """Refuse shapes that differ and numbers out of range."""
-        _check_shape(self.n_parts, self.width, self.n_latents, self.latent_radius)
+        _check_shape(self.n_parts, self.width, self.n_latents, self.latent_radius, len(self.text_weights))
         P, D, k = self.scale_slopes.shape
         shapes = [self.step_codes.shape, self.scales.shape, self.means.shape, self.mean_slopes.shape]
         if shapes != [(P,), (P, D), (P, D), (P, D, k)] or self.latent_weights.shape[:2] != (P, k):
             raise ValueError(f"network: expected arrays for {P} rows of {D} with {k} latents, found {shapes}")
-        for name, dtype in _FIELDS:
+        if self.reads_text and self.text_weights.shape[1] != k:
+            raise ValueError(f"network: expected {k} weights a token, found {self.text_weights.shape[1]}")
+        for name, dtype in (*_FIELDS, _TEXT_FIELD):
             array, limits = getattr(self, name), np.iinfo(dtype)
             if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
                 raise ValueError(f"network: expected {name} of {limits.min} to {limits.max}")
-        if not 0 <= self.mean_shift <= MAX_SHIFT or not self.latent_weights.any(axis=2).all():
-            raise FormatError(f"network: expected a shift of 0 to {MAX_SHIFT} and a weight for each latent")
+        shifts = self.mean_shift, self.text_shift
+        if not 0 <= min(shifts) <= max(shifts) <= MAX_SHIFT or not self.latent_weights.any(axis=2).all():
+            raise FormatError(f"network: expected shifts of 0 to {MAX_SHIFT} and a weight for each latent")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HyperpriorNetwork) and self.body == other.body
@@ -111,8 +105,13 @@ class HyperpriorNetwork:
 
     @property
     def latent_radius(self) -> int:
-        """U."""
+        """U; 0 where latents come from text alone."""
         return int(self.latent_weights.shape[2]) // 2
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether text that is already decoded moves the latents."""
+        return len(self.text_weights) > 0
 
     def check(self, artefact_id: str, n_parts: int, width: int) -> None:
         """Refuse a network for another model.
@@ -137,7 +136,11 @@ class HyperpriorNetwork:
         """All numbers, packed in the one way there is."""
         numbers = (self.n_parts, self.width, self.n_latents, self.latent_radius, self.mean_shift)
         head = bytes.fromhex(self.artefact_id) + b"".join(map(pack_varint, numbers))
-        return head + b"".join(getattr(self, name).astype(dtype).tobytes() for name, dtype in _FIELDS)
+        body = head + b"".join(getattr(self, name).astype(dtype).tobytes() for name, dtype in _FIELDS)
+        if not self.reads_text:
+            return body
+        text = pack_varint(len(self.text_weights)) + pack_varint(self.text_shift)
+        return body + text + self.text_weights.astype(_TEXT_FIELD[1]).tobytes()
 
     @functools.cached_property
     def id(self) -> bytes:
@@ -159,16 +162,23 @@ class HyperpriorNetwork:
         weights = self.latent_weights[part]
         return frequencies(weights) + 1 if len(weights) else np.zeros((0, weights.shape[1]), dtype=np.int64)
 
-    def pack(self) -> bytes:
-        """The bytes of its file.
+    def given(self, tokens: NDArray[np.int32]) -> HyperpriorNetwork:
+        """The network that a text makes of this one, itself if it reads none.
 
-        Raises:
-            LimitError: the body is longer than 1 MiB.
+        Args:
+            tokens: already decoded, at least one, each below V.
         """
-        if len(self.body) > MAX_SECTION_LENGTH:
-            raise LimitError(f"network: expected at most {MAX_SECTION_LENGTH} bytes, found {len(self.body)}")
-        packed = MAGIC + pack_varint(len(self.body)) + self.body
-        return packed + zlib.crc32(packed).to_bytes(4, "little")
+        if not self.reads_text:
+            return self
+        sums = self.text_weights[tokens].sum(axis=0)
+        latents = np.clip(sums // (len(tokens) << self.text_shift), -MAX_LATENT, MAX_LATENT)
+        scales = np.clip(self.scales + (self.scale_slopes @ latents >> SCALE_SHIFT), 0, MAX_CODE)
+        means = np.clip(self.means + (self.mean_slopes @ latents >> self.mean_shift), _MEANS.min, _MEANS.max)
+        moved = (self.artefact_id, self.mean_shift, self.step_codes, scales, means)
+        if self.latent_radius:
+            return HyperpriorNetwork(*moved, self.scale_slopes, self.mean_slopes, self.latent_weights)
+        none = self.scale_slopes[:, :, :0]
+        return HyperpriorNetwork(*moved, none, none, self.latent_weights[:, :0])
 
 
 # In the order of the body.
@@ -180,87 +190,16 @@ _FIELDS: tuple[tuple[str, np.dtype[Any]], ...] = (
     ("mean_slopes", np.dtype("i1")),
     ("latent_weights", np.dtype("<u2")),
 )
+# Behind them, where there is one.
+_TEXT_FIELD: tuple[str, np.dtype[Any]] = ("text_weights", np.dtype("i1"))
 
 
-def unpack_network(data: bytes) -> HyperpriorNetwork:
-    """The inverse of `HyperpriorNetwork.pack`.
-
-    Raises:
-        FormatError: the bytes are no network: of another kind, cut off, damaged, too long, or out of range.
-    """
-    if data[: len(MAGIC)] != MAGIC:
-        raise NotAnArchiveError(f"network: expected {MAGIC.hex(' ')}, found {data[: len(MAGIC)].hex(' ') or 'nothing'}")
-    reader = ByteReader(BytesIO(data))
-    reader.read(len(MAGIC), "magic")
-    length = reader.read_varint("length of network")
-    if length > MAX_SECTION_LENGTH:
-        raise LimitError.above("length of network", reader.offset, MAX_SECTION_LENGTH, length)
-    body = reader.read(length, "network")
-    computed = zlib.crc32(data[: reader.offset]).to_bytes(4, "little")
-    stored = reader.read(4, "checksum")
-    if stored != computed:
-        raise ChecksumError.differs("checksum", reader.offset - 4, stored, computed)
-    if reader.offset != len(data):
-        raise FormatError(f"network: expected {reader.offset} bytes, found {len(data)}", have=len(data))
-    return _unpack_body(body)
-
-
-def read_network(path: Path) -> HyperpriorNetwork:
-    """Read a file; one that is too long is refused before it is read.
+def unpack_body(body: bytes) -> HyperpriorNetwork:
+    """The inverse of `HyperpriorNetwork.body`.
 
     Raises:
-        FormatError: it holds no network.
-        ConditionerMissingError: there is no such file.
+        FormatError: no writer makes such a body.
     """
-    if not path.is_file():
-        raise ConditionerMissingError(f"network {path}: expected a file, found none; make one by: llmzip train")
-    with path.open("rb") as file:
-        data = file.read(_MAX_FILE + 1)
-    if len(data) > _MAX_FILE:
-        raise LimitError(f"network {path}: expected at most {_MAX_FILE} bytes, found more", need=_MAX_FILE)
-    return unpack_network(data)
-
-
-def register_network(network: HyperpriorNetwork) -> None:
-    """Make a network known to readers in this process, under its id."""
-    _NETWORKS[network.id] = network
-
-
-def find_network(network_id: bytes) -> HyperpriorNetwork:
-    """The network of an id: a registered one, else from the first file that holds it.
-
-    Raises:
-        ConditionerMissingError: there is none; the message says where its file is to be put.
-    """
-    if network_id not in _NETWORKS:
-        for path in _known_files():
-            try:
-                found = read_network(path)
-            except (FormatError, OSError):
-                # A damaged file beside the right one is no reason to refuse an archive.
-                continue
-            if found.id == network_id:
-                register_network(found)
-                break
-        else:
-            raise ConditionerMissingError(
-                f"conditioners need the hyperprior network {network_id.hex()}, found none of that name; copy its file "
-                f"{NETWORK_FILE} into {' or '.join(map(str, _folders())) or 'a folder of models'}"
-            )
-    return _NETWORKS[network_id]
-
-
-def _folders() -> list[Path]:
-    return [folder for folders in NETWORK_FOLDERS for folder in folders()]
-
-
-def _known_files() -> Iterator[Path]:
-    for folder in _folders():
-        yield from sorted(folder.glob(f"*{SUFFIX}"))
-        yield from sorted(folder.glob(f"*/*{SUFFIX}"))
-
-
-def _unpack_body(body: bytes) -> HyperpriorNetwork:
     reader = ByteReader(BytesIO(body))
     artefact_id = reader.read(_ARTEFACT_ID_SIZE, "model id").hex()
     names = ("rows", "width", "latents", "radius of latents", "shift of means")
@@ -268,18 +207,35 @@ def _unpack_body(body: bytes) -> HyperpriorNetwork:
     _check_shape(P, D, k, U)
     shapes = ((P,), (P, D), (P, D), (P, D, k), (P, D, k), (P, k, 2 * U + 1))
     needed = sum(dtype.itemsize * int(np.prod(shape)) for (_, dtype), shape in zip(_FIELDS, shapes, strict=True))
-    if needed != len(body) - reader.offset:
+    if needed > len(body) - reader.offset:
         raise FormatError(f"network: expected {needed} bytes of numbers, found {len(body) - reader.offset}")
-    arrays = []
-    for (name, dtype), shape in zip(_FIELDS, shapes, strict=True):
-        raw = reader.read(dtype.itemsize * int(np.prod(shape)), name)
-        arrays.append(np.frombuffer(raw, dtype).astype(np.int64).reshape(shape))
-    return HyperpriorNetwork(artefact_id, mean_shift, *arrays)
+    arrays = [_read_array(reader, *one) for one in zip(_FIELDS, shapes, strict=True)]
+    steps, scales, means, scale_slopes, mean_slopes, weights = arrays
+    text = _read_text(reader, k, len(body))
+    return HyperpriorNetwork(artefact_id, mean_shift, steps, scales, means, scale_slopes, mean_slopes, weights, *text)
 
 
-def _check_shape(P: int, D: int, k: int, U: int) -> None:
+def _read_text(reader: ByteReader, k: int, end: int) -> tuple[int, Integers]:
+    """What stands behind the other numbers, if anything does."""
+    if reader.offset == end:
+        return 0, _no_text()
+    vocab_size, shift = reader.read_varint("vocabulary"), reader.read_varint("shift of text")
+    if not 1 <= vocab_size <= MAX_VOCABULARY or vocab_size * k != end - reader.offset:
+        found = f"{end - reader.offset} bytes for {vocab_size} tokens"
+        raise FormatError(f"network: expected {k} bytes a token, or nothing behind the latents, found {found}")
+    return shift, _read_array(reader, _TEXT_FIELD, (vocab_size, k))
+
+
+def _read_array(reader: ByteReader, field: tuple[str, np.dtype[Any]], shape: tuple[int, ...]) -> Integers:
+    name, dtype = field
+    raw = reader.read(dtype.itemsize * int(np.prod(shape)), name)
+    return np.frombuffer(raw, dtype).astype(np.int64).reshape(shape)
+
+
+def _check_shape(P: int, D: int, k: int, U: int, vocab_size: int | None = None) -> None:
+    """Refuse sizes out of range, and latents that nothing gives, once it is known whether text does."""
     if not (1 <= P <= MAX_PARTS and 1 <= D <= MAX_WIDTH and k <= MAX_LATENTS and U <= MAX_LATENT):
         found = f"{P} rows of {D} with {k} latents up to {U}"
         raise LimitError(f"network: expected at most {MAX_PARTS} of {MAX_WIDTH}, {MAX_LATENTS}, {MAX_LATENT}: {found}")
-    if (k == 0) != (U == 0):
-        raise FormatError(f"network: expected latents and a radius of them, or neither, found {k} and {U}")
+    if (k == 0 and (U or vocab_size)) or (k and not U and vocab_size == 0):
+        raise FormatError(f"network: expected latents and a radius or a text of them, or neither, found {k} and {U}")

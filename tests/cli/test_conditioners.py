@@ -14,6 +14,7 @@ import pytest
 
 from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
 from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import pack_network
 from llmzip.models.artefact import Artefact
 from llmzip.models.store import StoredModel
 from llmzip_training.codebook import TrainedCodebook
@@ -114,12 +115,27 @@ def test_info_names_the_network_of_a_learned_hyperprior(
     assert json.loads(llmzip("info", "--json", "a.cond").stdout)["set"] is None
     folder = tmp_path / "home" / "conditioners"
     folder.mkdir()
-    (folder / "hyperprior.net").write_bytes(tiny_network.pack())
+    (folder / "hyperprior.net").write_bytes(pack_network(tiny_network))
     assert llmzip(*compress).returncode == 0
     line = f"shift 1: 256 coordinates, learned by network {tiny_network.id.hex()}, ".encode()
     assert line in llmzip("info", "a.cond").stdout
     assert line in llmzip("info", "text.llmz").stdout
     assert llmzip("decompress", "-c", "text.llmz").stdout == text
+
+
+def test_chunks_bring_vectors_that_are_trained_for_them(llmzip: Llmzip, text: bytes, tmp_path: Path) -> None:
+    """By the archive alone they come back; there are no other conditioners beside, and info tells of them."""
+    (tmp_path / "home" / "models" / "tiny" / "hyperprior.net").unlink(missing_ok=True)
+    options = ("compress", "--model", "tiny", "--tune-chunks", "0.1", "--chunk-size", "2K", "--threads", "1", "text")
+    made = llmzip(*options)
+    assert made.returncode == 0, made.stderr
+    assert llmzip("decompress", "-c", "text.llmz").stdout == text
+    (frame,) = json.loads(llmzip("info", "--json", "text.llmz").stdout)["frames"]
+    assert frame["conditioners"]["place"] == "embedded"
+    assert frame["conditioners"]["set"] == {"entries": [], "chunks_bring_vectors": "of any distribution"}
+    assert b"chunks bring vectors: of any distribution" in llmzip("info", "text.llmz").stdout
+    for other in (("-D", "a.cond"), ("--conditioner", "best"), ("--tune", "1")):
+        _one_line(llmzip(*options, "-c", *other), 50, "expected")
 
 
 @pytest.mark.usefixtures("shifted", "text")

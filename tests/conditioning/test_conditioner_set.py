@@ -119,7 +119,8 @@ def _stream(*numbers: tuple[str, int, int]) -> bytes:
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ([("uniform", 0, 2), ("gamma", 256, 0)], "at most 255 entries, found 256"),
+        ([("uniform", 0, 2), ("gamma", 512, 0)], "at most 255 entries, found 512"),
+        ([("uniform", 1, 2), ("gamma", 256, 0)], "at most 255 entries, found 256"),
         ([("uniform", 0, 2), ("gamma", 0, 0)], "a conditioner, found none"),
         ([("uniform", 0, 2), ("gamma", 1, 0), ("uniform", 0, 2), ("gamma", 257, 0)], "at most 256 tokens, found 257"),
         ([("uniform", 0, 2), ("gamma", 1, 0), ("uniform", 1, 2), ("gamma", 257, 0)], "at most 256 rows, found 257"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llmzip.conditioning import network as networks
+from llmzip.conditioning import network_file as networks
 from llmzip.conditioning.hyperpriors import Coordinates, quantise
 from llmzip.conditioning.learned import Learned, quantise_learned
-from llmzip.conditioning.network import (
+from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import (
     MAGIC,
-    HyperpriorNetwork,
     find_network,
+    pack_network,
     read_network,
     register_network,
     unpack_network,
@@ -113,7 +115,8 @@ def test_parts_in_memory_do_not_change_the_stream(monkeypatch: pytest.MonkeyPatc
 
 def _pinned() -> HyperpriorNetwork:
     arrays = [[150], [[64, 80, 48]], [[0, 5, -9]], [[[16], [-20], [3]]], [[[0], [64], [-7]]], [[[1, 4, 1]]]]
-    return HyperpriorNetwork(ARTEFACT_ID, 2, *(np.array(array, dtype=np.int64) for array in arrays))
+    whole: tuple[Any, ...] = tuple(np.array(array, dtype=np.int64) for array in arrays)
+    return HyperpriorNetwork(ARTEFACT_ID, 2, *whole)
 
 
 def test_bytes_are_pinned() -> None:
@@ -121,7 +124,7 @@ def test_bytes_are_pinned() -> None:
     network = _pinned()
     body = ARTEFACT_ID + "0103010102" + "96" + "405030" + "00000500f7ff" + "10ec03" + "0040f9" + "010004000100"
     packed = MAGIC + bytes([59]) + bytes.fromhex(body)
-    assert network.pack() == packed + zlib.crc32(packed).to_bytes(4, "little")
+    assert pack_network(network) == packed + zlib.crc32(packed).to_bytes(4, "little")
     assert network.id == hashlib.sha256(bytes.fromhex(body)).digest()[:4]
     coordinates = Coordinates(Learned(network, 0, 2, (1,)), np.array([2, 4, 1], dtype=np.int32), 150)
     assert _encode(coordinates).hex(" ", 4) == "213ca3e5 b6aed6ad"
@@ -130,8 +133,8 @@ def test_bytes_are_pinned() -> None:
 def test_files_are_read_as_they_were_written() -> None:
     """With and without latents."""
     for network in (_network(), _network(3, 1, 0, 0), _pinned()):
-        assert unpack_network(network.pack()) == network
-        assert hash(unpack_network(network.pack())) == hash(network)
+        assert unpack_network(pack_network(network)) == network
+        assert hash(unpack_network(pack_network(network))) == hash(network)
     assert _network() != _network(seed=1)
 
 
@@ -148,10 +151,10 @@ def _body(*numbers: int, rest: int = 0) -> bytes:
     ("data", "error"),
     [
         (b"", NotAnArchiveError),
-        (b"\x89LZC\r\n\x1a\x01" + _network().pack()[8:], NotAnArchiveError),
-        (_network().pack()[:-1], TruncatedError),
-        (_network().pack()[:-6] + bytes(6), ChecksumError),
-        (_network().pack() + b"\0", FormatError),
+        (b"\x89LZC\r\n\x1a\x01" + pack_network(_network())[8:], NotAnArchiveError),
+        (pack_network(_network())[:-1], TruncatedError),
+        (pack_network(_network())[:-6] + bytes(6), ChecksumError),
+        (pack_network(_network()) + b"\0", FormatError),
         (MAGIC + pack_varint((1 << 20) + 1), LimitError),
         (_file(_body(1025, 1, 0, 0, 0)), LimitError),
         (_file(_body(1, 65537, 0, 0, 0)), LimitError),
@@ -190,7 +193,7 @@ def test_a_long_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
 @given(st.integers(0, 2**32), st.binary(max_size=3), st.booleans())
 def test_damaged_files_are_read_or_refused(place: int, change: bytes, repaired: bool) -> None:
     """Also where the checksum was made to fit."""
-    data = bytearray(_network().pack())
+    data = bytearray(pack_network(_network()))
     start = place % len(data)
     data[start : start + len(change)] = change
     if repaired:
@@ -199,13 +202,17 @@ def test_damaged_files_are_read_or_refused(place: int, change: bytes, repaired: 
         network = unpack_network(bytes(data))
     except FormatError:
         return
-    assert network.pack() == bytes(data)
+    assert pack_network(network) == bytes(data)
 
 
 def test_networks_are_found_by_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the folders that are known, or one deeper; damaged files beside them do not matter."""
     network, other = _network(), _network(seed=1)
-    for path, data in {"a/hyperprior.net": other.pack(), "b/hyperprior.net": network.pack(), "x.net": b"?"}.items():
+    for path, data in {
+        "a/hyperprior.net": pack_network(other),
+        "b/hyperprior.net": pack_network(network),
+        "x.net": b"?",
+    }.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(data)
     with pytest.raises(ConditionerMissingError, match="a folder of models"):

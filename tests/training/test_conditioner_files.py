@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from llmzip.conditioning.conditioner_file import ConditionerFile, read_conditioner_file
 from llmzip.conditioning.hyperpriors import Kind
-from llmzip.conditioning.network import HyperpriorNetwork, register_network
+from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import register_network
 from llmzip.conditioning.normal import nearest_code, step_of
 from llmzip.conditioning.vectors import Vectors
 from llmzip.models.artefact import Artefact

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from llmzip.cli.train_hyperprior import hyperprior
 from llmzip.conditioning.hyperpriors import quantise
 from llmzip.conditioning.learned import Learned
-from llmzip.conditioning.network import read_network
+from llmzip.conditioning.network_file import read_network
 from llmzip.errors import ConfigError, FileError
 from llmzip.models.artefact import Artefact
 from llmzip.models.store import StoredModel
 from llmzip_training.conditioned import ConditionedModel
 from llmzip_training.frozen import load_frozen
-from llmzip_training.hyperprior import FitConfig, export, fit, fit_all, total_bits
+from llmzip_training.hyperprior import FitConfig, fit, fit_all, total_bits
+from llmzip_training.hyperprior_export import export
 from llmzip_training.hyperprior_jobs import learn
 from llmzip_training.hyperprior_report import code_learned
 from llmzip_training.latent_prior import LatentPrior
@@ -35,6 +37,7 @@ from llmzip_training.population import (
 from llmzip_training.streams import TokenStream, encode_stream
 
 FIT = FitConfig(latents=2, steps=80, rate=0.1, penalties=(2.0,))
+EMBEDDING = np.random.default_rng(7).normal(0, 0.6, (12, 4))
 SMALL = PopulationConfig(pieces=6, held_out=2, context=32, batch=4, steps=3, rate=0.02, rate_weight=1 / 32)
 
 
@@ -43,13 +46,21 @@ def _population(n: int = 56, n_train: int = 50) -> Population:
     rng = np.random.default_rng(5)
     P, D = 2, 48
     scales = np.exp(rng.normal(0, 1, (P, D)))
-    sizes = np.exp(rng.normal(0, 0.5, (n, P, 1)))
-    direction = rng.normal(0, 1.5, (P, D)) * rng.normal(size=(n, P, 1))
+    # The text before tells how great a row is, and how much it has of the direction.
+    means = EMBEDDING[_texts(n)].mean(axis=1)
+    told = np.clip((means - means.mean(axis=0)) / means.std(axis=0), -2, 2)
+    sizes = np.exp(0.5 * told[:, :1, None])
+    direction = rng.normal(0, 1.5, (P, D)) * told[:, 1:2, None]
     shifts = 0.25 * (rng.normal(size=(n, P, D)) * scales * sizes + direction)
-    # The text before tells how great a row is.
-    features = np.concatenate([np.log(sizes[:, :, 0]), rng.normal(size=(n, 3))], axis=1)
+    features = EMBEDDING[_texts(n)].mean(axis=1)
     steps = np.full((n, P), 0.25, dtype=np.float32)
     return Population(shifts.astype(np.float32), steps, features.astype(np.float32), np.arange(n) >= n_train)
+
+
+def _texts(n: int) -> NDArray[np.int64]:
+    """Windows of 64 tokens that differ in what they are full of."""
+    rng = np.random.default_rng(6)
+    return np.stack([rng.choice(len(EMBEDDING), 64, p=rng.dirichlet(np.full(len(EMBEDDING), 0.3))) for _ in range(n)])
 
 
 def _text(artefact: Artefact) -> TokenStream:
@@ -59,7 +70,8 @@ def _text(artefact: Artefact) -> TokenStream:
 @pytest.fixture(scope="module")
 def learned() -> dict[str, Any]:
     """What is reported of a population of random numbers."""
-    network, report = learn(_population(), FIT, "00" * 32)
+    before, embedding = torch.from_numpy(_texts(56)), torch.from_numpy(EMBEDDING).float()
+    network, report = learn(_population(), before, embedding, FIT, "00" * 32)
     return report | {"the_network": network}
 
 
@@ -80,7 +92,18 @@ def test_learned_hyperpriors_beat_a_fixed_gaussian_on_held_out_vectors(learned: 
     assert learned["source"] == "mean-scale"
 
 
-@pytest.mark.parametrize("source", ["factorised", "mean-scale"])
+def test_a_network_that_is_named_once_costs_less(learned: dict[str, Any]) -> None:
+    """Chunks that bring vectors do without the network's id and the step in each row."""
+    costs = learned["costs"]
+    for source in ("factorised", "mean-scale", "text"):
+        found = sum(costs[source][f"{name}_bits_per_coordinate"] for name in ("coordinates", "latents"))
+        assert found < costs[source]["chunk_bits_per_coordinate"] < found + 12 / 48
+    gaussian = costs["gaussian"]
+    assert gaussian["chunk_bits_per_coordinate"] == pytest.approx(gaussian["total_bits_per_coordinate"])
+    assert "total_bits_per_coordinate" not in costs["text"]
+
+
+@pytest.mark.parametrize("source", ["factorised", "mean-scale", "text"])
 def test_coded_size_is_that_of_the_estimate(learned: dict[str, Any], source: str) -> None:
     """Within 2 %: integers lose nothing that counts."""
     found = learned["estimates"][source]
@@ -102,8 +125,9 @@ def test_a_step_decodes_to_the_same_values() -> None:
     """All hyperpriors of the same step round alike."""
     population = _population(8, 6)
     levels, features = torch.from_numpy(np.rint(population.shifts * 4)), torch.from_numpy(population.features)
-    network = export(fit(levels, features, "mean-scale", FIT, (2, 2)), levels, features, [168, 168], "00" * 32)
-    coded = code_learned(population.shifts, network)
+    model = fit(levels, features, "mean-scale", FIT, (2, 2))
+    network = export(model, levels, features, [168, 168], "00" * 32, torch.from_numpy(EMBEDDING).float())
+    coded = code_learned(population.shifts, network, list(_texts(8).astype(np.int32)))
     shared = [quantise(vector.reshape(-1), "gaussian", step=0.25).values() for vector in population.shifts]
     assert np.array_equal(coded.values(), np.stack([row.reshape(2, -1) for row in shared]))
     assert np.array_equal(coded.values(), np.rint(population.shifts * 4).astype(np.float32) / 4)
@@ -216,8 +240,12 @@ def test_command_leaves_a_network_and_a_report(tiny_model: StoredModel, shards: 
     assert report["network"] == network.id.hex()
     text = report["text"]
     assert text["gain_bits"] == pytest.approx(text["bits_without"] - text["bits_with"])
-    learned_bits = text["total_bits"]["mean-scale"] - text["total_bits_if_the_network_were_known"]["mean-scale"]
-    assert learned_bits == report["held_out_vectors"] * 2 * 32
+    n_rows, entries, chunks = (
+        report["held_out_vectors"] * 2,
+        *(text[f"{place}_bits_per_coordinate"] for place in ("total", "chunk")),
+    )
+    # Name, row, step and kind, but for what says that the network codes a row.
+    assert entries["factorised"] - chunks["factorised"] == pytest.approx(n_rows * (32 + 1 + 8 + 2 - 1))
     with pytest.raises(ConfigError, match="found another"):
         hyperprior(out, **(options | {"context": 20}))
     assert Learned.kind == 3

@@ -13,7 +13,8 @@ from llmzip.cli import main as llmzip
 from llmzip.conditioning.conditioner_file import read_conditioner_file
 from llmzip.conditioning.conditioner_set import ConditionerSet, Text
 from llmzip.conditioning.learned import Learned
-from llmzip.conditioning.network import HyperpriorNetwork, register_network
+from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import pack_network, register_network
 from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.models.artefact import load_artefact
 from llmzip.models.store import StoredModel, find_model
@@ -94,7 +95,7 @@ def test_a_learned_hyperprior_is_that_of_its_network(
     run: Run, text: Path, tiny_network: HyperpriorNetwork, tmp_path: Path
 ) -> None:
     """Of this model and no other; what the report says of the bits is what is written."""
-    (tmp_path / "a.net").write_bytes(tiny_network.pack())
+    (tmp_path / "a.net").write_bytes(pack_network(tiny_network))
     options = ("--text", text, "--out", tmp_path / "out", "--steps", 2, "--hyperprior", "learned", *SHORT)
     assert run("steering", *options, "--network", tmp_path / "a.net") == 0
     register_network(tiny_network)
@@ -123,8 +124,8 @@ def test_networks_that_do_not_fit_are_refused(
     path = tmp_path / "a.net"
     for network, code, words in (
         (None, 24, f"network {path}: expected a file, found none"),
-        (other.pack(), 25, "network: expected that of model"),
-        (narrow.pack(), 25, "network: expected one for 2 rows of 256, found 2 of 7"),
+        (pack_network(other), 25, "network: expected that of model"),
+        (pack_network(narrow), 25, "network: expected one for 2 rows of 256, found 2 of 7"),
     ):
         if network is not None:
             path.write_bytes(network)

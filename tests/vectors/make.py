@@ -16,11 +16,14 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmzip.conditioning import hyperpriors
 from llmzip.conditioning.conditioner_file import ConditionerFile
 from llmzip.conditioning.conditioner_set import Basis, Choice, ConditionerSet, Text
-from llmzip.conditioning.conditioning import Conditioning
+from llmzip.conditioning.conditioning import ChunkRows, Conditioning
+from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import NETWORK_FILE, NETWORK_FOLDERS, find_network_of, pack_network
 from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.encoding import StreamCompressor
 from llmzip.exact.spec import ModelSpec, Ngrams, Selection
@@ -134,6 +137,41 @@ def _conditioned(model: Path, file: str, choices: list[Choice], *, embed: bool) 
         return _modelled(text, model, conditioners=str(model.parent / file), embed=embed, **sizes), text
 
 
+def network(artefact: Artefact) -> HyperpriorNetwork:
+    """A network that text moves, and a latent too."""
+    rng = np.random.default_rng(2)
+    P, D, k, V = SPEC.n_layers + 1, SPEC.width, 2, SPEC.vocab_size
+    slopes = rng.integers(-40, 40, (2, P, D, k))
+    return HyperpriorNetwork(
+        artefact.id,
+        mean_shift=3,
+        step_codes=rng.integers(150, 156, P),
+        scales=rng.integers(50, 80, (P, D)),
+        means=rng.integers(-8, 8, (P, D)),
+        scale_slopes=slopes[0],
+        mean_slopes=slopes[1],
+        latent_weights=rng.integers(1, 65536, (P, k, 5)),
+        text_shift=1,
+        text_weights=rng.integers(-20, 20, (V, k)),
+    )
+
+
+def _with_vectors(model: Path, text: bytes, network: HyperpriorNetwork | None) -> bytes:
+    """An archive whose chunks bring vectors, the last of them none, for it is one window."""
+    rng = np.random.default_rng(3)
+    shape = (SPEC.n_layers + 1, SPEC.width)
+
+    def trainer(_tokens: NDArray[np.int32]) -> ChunkRows:
+        return ChunkRows(rng.normal(0, 0.1, shape).astype(np.float32), [0.05] * shape[0])
+
+    sizes = {"window": 32, "overlap": 8, "chunk_size": 2 * len(LETTERS) + 40}
+    with (
+        mock.patch.object(Conditioning, "candidates", side_effect=lambda tokens, _: [Choice()] * (len(tokens) <= 32)),
+        mock.patch("llmzip.conditioners.find_network_of", return_value=network),
+    ):
+        return _modelled(text, model, chunk_trainer=lambda *_: trainer, **sizes)
+
+
 def archives(model: Path) -> dict[str, tuple[bytes, bytes]]:
     """Each archive and its content, by name."""
     rng = random.Random(0)
@@ -151,7 +189,10 @@ def archives(model: Path) -> dict[str, tuple[bytes, bytes]]:
     ]
     files = _frame([stored, general[0]], Sections(pack_members(members)))
     entries, own = [Choice(number) for number in range(4)], [Choice(0), Choice(1), Choice(2, (3, -7))]
+    text = LETTERS * 6
     return {
+        "own": (_with_vectors(model, text, None), text),
+        "predicted": (_with_vectors(model, text, find_network_of(load_artefact(model).id)), text),
         "empty": (_frame([]), b""),
         "stored": (_frame([stored]), noise),
         "general": (_frame([*general, zstd]), words + table + runs),
@@ -176,6 +217,10 @@ def main() -> None:
         path = FOLDER / f"{name}.cond"
         if not path.exists():
             path.write_bytes(ConditionerFile(artefact.id, found.pack(SPEC), {"made by": "make.py"}).pack())
+    network_path = FOLDER / NETWORK_FILE
+    if not network_path.exists():
+        network_path.write_bytes(pack_network(network(artefact)))
+    NETWORK_FOLDERS.append(lambda: (FOLDER,))
     contents_file = FOLDER / "contents.json"
     contents = json.loads(contents_file.read_text()) if contents_file.exists() else {}
     for name, (archive, content) in archives(model).items():

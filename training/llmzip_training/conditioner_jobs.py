@@ -13,7 +13,8 @@ from typing import cast, get_args
 
 from llmzip.conditioning.hyperpriors import Kind
 from llmzip.conditioning.learned import Learned
-from llmzip.conditioning.network import HyperpriorNetwork, read_network
+from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import read_network
 from llmzip.conditioning.vectors import MAX_PREFIX
 from llmzip.errors import ConfigError
 from llmzip.tokens.tokenizer import ByteTokenizer

@@ -9,10 +9,10 @@ its logarithm, in a few latents u of the row. Where they come from tells three k
   distribution function that is learned; while training, uniform noise stands for their rounding. The objective is
   R_y + R_u, the bits of coordinates and of latents. The rows are rounded to fixed steps before, so there is no
   distortion to trade. Source: Ballé et al., arXiv:1802.01436, sections 3 and 6.1;
-- `text`: the mean embedding of the text before the piece gives them, and nothing is coded. This is for measurement
-  only: chunks of an archive are decoded independently of each other, so a decoder may not have that text.
+- `text`: the mean embedding of text that is already decoded gives them, the same for all rows, and nothing is coded.
+  In an archive that is a chunk's first window, behind which its vectors stand.
 
-The first two are exported as integers, `HyperpriorNetwork`, which readers compute with.
+`hyperprior_export` makes of each the integers that readers compute with.
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmzip.conditioning.network import MAX_LATENT, MAX_SHIFT, HyperpriorNetwork
-from llmzip.conditioning.normal import MEAN_ONE, nearest_sigma_code
+from llmzip.conditioning.network import MAX_LATENT
 from llmzip_training.config import expect_at_least, expect_positive
 from llmzip_training.latent_prior import LatentPrior
 from llmzip_training.rate import gaussian_bits, uniform_noise
@@ -37,12 +34,14 @@ Source = Literal["factorised", "mean-scale", "text"]
 
 # Logarithms of the deviations that codes can say.
 _LEAST, _GREATEST = math.log(1 / 16), math.log(3968)
-# A code's share of a nat, by 16 codes an octave, and the greatest slope of 8 bits in units of 2**-4 codes.
-_CODES_A_NAT = 16 / math.log(2)
-_MOST_SLOPE = 127 / 16 / _CODES_A_NAT
+# Codes in a nat, by 16 codes an octave, and the greatest slope of 8 bits in units of 2**-4 codes.
+CODES_A_NAT = 16 / math.log(2)
+_MOST_SLOPE = 127 / 16 / CODES_A_NAT
 # Deviation of the latents before they learn.
 _FIRST_LATENT = 1.5
 _LIMIT = MAX_LATENT - 1
+# Of vectors, of which a fifth decides about penalties.
+_RUNS = 25
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,7 @@ class HyperpriorModel(nn.Module):
 
     centre: Tensor
     spread: Tensor
+    limit: Tensor
 
     def __init__(self, levels: Tensor, features: Tensor, source: Source, config: FitConfig) -> None:
         super().__init__()
@@ -97,8 +97,10 @@ class HyperpriorModel(nn.Module):
         inputs = self._raw_inputs(levels, features)
         self.register_buffer("centre", inputs.mean(dim=0))
         self.register_buffer("spread", inputs.std(dim=0, correction=0).clamp(min=1e-3))
+        self.register_buffer("limit", torch.tensor(float(_LIMIT)))
         generator = torch.Generator().manual_seed(config.seed)
-        shape = (P, inputs.shape[2], k)
+        # What a text says is the same for all rows, and a table of all tokens.
+        shape = (1 if source == "text" else P, inputs.shape[2], k)
         self.analysis = nn.Parameter(torch.randn(shape, generator=generator) * shape[1] ** -0.5)
         self.prior = LatentPrior(P * k if source == "mean-scale" else 0)
         if source == "mean-scale":
@@ -107,7 +109,8 @@ class HyperpriorModel(nn.Module):
     def latents(self, levels: Tensor, features: Tensor) -> Tensor:
         """What the source gives, `[N, P, k]`, not rounded."""
         inputs = (self._raw_inputs(levels, features) - self.centre) / self.spread
-        return torch.einsum("npf,pfk->npk", inputs, self.analysis).clamp(-_LIMIT, _LIMIT)
+        analysis = self.analysis.expand(levels.shape[1], -1, -1)
+        return torch.einsum("npf,pfk->npk", inputs, analysis).clamp(-self.limit, self.limit)
 
     def coordinate_bits(self, levels: Tensor, latents: Tensor) -> Tensor:
         """R_y of each row, float64 `[N, P]`."""
@@ -175,6 +178,9 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * (1 - step / config.steps)
         optimiser.step()
+    if source == "text":
+        # An odd text says no more than the oddest that was learned from.
+        model.limit.fill_(model.latents(levels, features).abs().max().item())
     return model
 
 
@@ -216,46 +222,11 @@ def fit_all(levels: Tensor, features: Tensor, config: FitConfig) -> dict[Source,
 def _best(
     levels: Tensor, features: Tensor, source: Source, config: FitConfig, candidates: Sequence[tuple[float, float]]
 ) -> Fitted:
-    chosen = torch.arange(len(levels), device=levels.device) % 5 == 4
+    # Neighbours are often of one document, which their texts tell: whole runs of them are left out.
+    run = max(1, len(levels) // _RUNS)
+    chosen = torch.arange(len(levels), device=levels.device) // run % 5 == 4
     seen, unseen = (levels[~chosen], features[~chosen]), (levels[chosen], features[chosen])
     short = replace(config, steps=max(1, config.steps // 2))
     bits = {pair: sum(total_bits(fit(*seen, source, short, pair), *unseen)) for pair in candidates}
     pair = min(bits, key=bits.__getitem__)
     return Fitted(fit(levels, features, source, config, pair), pair, bits[pair] / unseen[0].numel())
-
-
-@torch.no_grad()
-def export(
-    model: HyperpriorModel, levels: Tensor, features: Tensor, step_codes: Sequence[int], artefact_id: str
-) -> HyperpriorNetwork:
-    """The integers that readers compute with.
-
-    Args:
-        model: not of the source `text`.
-        levels: vectors whose latents tell how far latents go.
-        features: of them.
-        step_codes: of the steps of each row.
-        artefact_id: of the model that is steered.
-    """
-    assert model.source != "text"
-    scales = [[nearest_sigma_code(scale) for scale in row] for row in model.log_scales.exp().tolist()]
-    means = (model.means * MEAN_ONE).round().clamp(-(2**15), 2**15 - 1)
-    scale_slopes = (model.scale_slopes * _CODES_A_NAT * 16).round().clamp(-127, 127)
-    steepest = model.mean_slopes.abs().max().item() * MEAN_ONE if model.mean_slopes.numel() else 0.0
-    shift = next((s for s in range(MAX_SHIFT, 0, -1) if steepest * 2**s <= 127), 0)
-    mean_slopes = (model.mean_slopes * (MEAN_ONE << shift)).round().clamp(-127, 127)
-    codes, tables = np.array(step_codes, dtype=np.int64), np.array(scales, dtype=np.int64)
-    whole = [t.cpu().numpy().astype(np.int64) for t in (means, scale_slopes, mean_slopes)]
-    weights = _latent_weights(model, model.latents(levels, features))
-    return HyperpriorNetwork(artefact_id, shift, codes, tables, whole[0], whole[1], whole[2], weights)
-
-
-def _latent_weights(model: HyperpriorModel, latents: Tensor) -> NDArray[np.int64]:
-    P, k = latents.shape[1:]
-    if model.source == "factorised":
-        return np.zeros((P, 0, 1), dtype=np.int64)
-    radius = min(MAX_LATENT, int(latents.abs().max().item()) + 2)
-    values = torch.arange(-radius, radius + 1, dtype=latents.dtype, device=latents.device)
-    likely = torch.exp2(-model.prior.bits(values[:, None].expand(-1, P * k))).T
-    weights = (likely / likely.amax(dim=1, keepdim=True) * 65535).round()
-    return weights.cpu().numpy().astype(np.int64).reshape(P, k, -1)

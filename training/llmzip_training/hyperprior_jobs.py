@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from llmzip.conditioning.network import NETWORK_FILE, HyperpriorNetwork
+from llmzip.conditioning.network import HyperpriorNetwork
+from llmzip.conditioning.network_file import NETWORK_FILE, pack_network
 from llmzip.conditioning.normal import nearest_code, step_of
 from llmzip_training.conditioned import ConditionedModel
 from llmzip_training.files import write_whole
-from llmzip_training.hyperprior import FitConfig, Source, export, fit_all
+from llmzip_training.hyperprior import FitConfig, fit_all
+from llmzip_training.hyperprior_export import export
 from llmzip_training.hyperprior_report import (
-    Coded,
+    CHUNK,
+    ENTRY,
     check_estimate,
+    chunk_bits,
     code_learned,
     code_shared,
     fixed_gaussian_bits,
-    predicted_bits,
     text_report,
 )
 from llmzip_training.job import Job
@@ -58,20 +62,35 @@ def train_hyperprior(job: Job, population: PopulationConfig, fitting: FitConfig)
     if found is None:
         print("paused", flush=True)
         return False
-    network, report = learn(found, fitting, artefact.id, job.device)
-    report |= _text_facts(model, pieces, report.pop("coded"), population.batch)
+    embedding = frozen.embed_tokens.weight.detach().cpu()
+    network, report = learn(found, pieces.before, embedding, fitting, artefact.id, job.device)
+    report |= _text_facts(model, pieces, report, population.batch)
     report |= {"population": asdict(population), "fitting": asdict(fitting)}
-    write_whole(job.out / NETWORK_FILE, network.pack())
+    write_whole(job.out / NETWORK_FILE, pack_network(network))
     job.write_report(report)
     return True
 
 
 def learn(
-    population: Population, fitting: FitConfig, artefact_id: str, device: str | None = None
+    population: Population,
+    before: Tensor,
+    embedding: Tensor,
+    fitting: FitConfig,
+    artefact_id: str,
+    device: str | None = None,
 ) -> tuple[HyperpriorNetwork, dict[str, Any]]:
-    """Learn from a population: the better network, and what held-out vectors cost under it and others.
+    """Learn from a population: the best network, and what held-out vectors cost under it and others.
 
-    `coded` in what is reported are the vectors under each hyperprior.
+    Args:
+        population: matrices.
+        before: tokens of the window before each piece, int64 `[N, T]`.
+        embedding: of tokens, float `[V, D]`.
+        fitting: how.
+        artefact_id: of the model.
+        device: that computes.
+
+    Returns:
+        The network, and the report; `coded` in it are the vectors under each hyperprior.
     """
     codes = [nearest_code(float(step)) for step in population.common_steps]
     steps = np.array([step_of(code) for code in codes])
@@ -82,18 +101,21 @@ def learn(
     held_out = population.shifts[population.held_out]
     fitted = fit_all(*seen, fitting)
     coded = code_shared(held_out, codes)
-    networks: dict[Source, HyperpriorNetwork] = {}
+    networks: dict[str, HyperpriorNetwork] = {}
     checks = {}
-    sources: tuple[Source, ...] = ("factorised", "mean-scale")
-    for source in sources:
-        networks[source] = export(fitted[source].model, *seen, codes, artefact_id)
-        coded[source] = code_learned(held_out, networks[source])
-        checks[source] = check_estimate(coded[source], fitted[source].model)
+    texts = list(before.numpy().astype(np.int32)[population.held_out])
+    for source, one in fitted.items():
+        networks[source] = export(one.model, *seen, codes, artefact_id, embedding.to(levels.device))
+        coded[source] = code_learned(held_out, networks[source], texts)
+        checks[source] = check_estimate(coded[source], one.model, unseen[1])
     costs = {name: one.report(held_out) for name, one in coded.items()}
+    for name, cost in costs.items():
+        cost[CHUNK] = chunk_bits(coded[name], networks.get(name), texts)
+    # An entry of a set has no text before it.
+    del costs["text"][ENTRY], costs["text"]["metadata_bits_per_coordinate"]
     costs["fixed-gaussian"] = fixed_gaussian_bits(seen[0], unseen[0])
-    costs["text"] = predicted_bits(fitted["text"].model, *unseen)
-    best = min(sources, key=lambda source: fitted[source].unseen_bits)
-    facts = {"network": networks[best].id.hex(), "source": best, "network_bytes": len(networks[best].pack())}
+    best = min(fitted, key=lambda source: fitted[source].unseen_bits)
+    facts = {"network": networks[best].id.hex(), "source": best, "network_bytes": len(pack_network(networks[best]))}
     facts |= {
         "training_vectors": len(seen[0]),
         "steps": steps.tolist(),
@@ -111,8 +133,8 @@ def _levels(shifts: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[
     return numbers.astype(np.float32)
 
 
-def _text_facts(model: ConditionedModel, pieces: Pieces, coded: dict[str, Coded], batch: int) -> dict[str, Any]:
+def _text_facts(model: ConditionedModel, pieces: Pieces, report: dict[str, Any], batch: int) -> dict[str, Any]:
     windows = pieces.windows[pieces.held_out].to(model.model.embed_tokens.weight.device)
-    shifts = torch.from_numpy(coded["gaussian"].values()).to(windows.device)
+    shifts = torch.from_numpy(report.pop("coded")["gaussian"].values()).to(windows.device)
     before, after = (text_bits(model, windows, rows, batch).sum().item() for rows in (None, shifts))
-    return {"text": text_report(before, after, coded, len(windows))}
+    return {"text": text_report(before, after, report["costs"], shifts.numel())}

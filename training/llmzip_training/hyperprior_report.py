@@ -2,7 +2,8 @@
 """What held-out steering rows cost under each hyperprior, at the same distortion; imports torch, loaded lazily.
 
 Each row is rounded to the same step under all hyperpriors but Lloyd-Max, which gets the fewest levels whose squared
-error is not greater. All but what is predicted from text are coded as an archive codes them, all parameters included.
+error is not greater. All are coded as an archive codes them, all parameters included: as entries of a set, of which
+each row names its network, and as vectors of chunks, whose set names it for all of them.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmzip.conditioning.chunk_vectors import ChunkVectors
 from llmzip.conditioning.gaussian import Gaussian, bits_under
 from llmzip.conditioning.hyperpriors import Coordinates, quantise
 from llmzip.conditioning.learned import Learned, quantise_learned
 from llmzip.conditioning.network import HyperpriorNetwork
 from llmzip.conditioning.normal import step_of
+from llmzip.conditioning.vectors import Shape, Vectors
 from llmzip.entropy import BitCounter, ParameterEncoder
-from llmzip_training.hyperprior import HyperpriorModel, total_bits
+from llmzip_training.hyperprior import HyperpriorModel
 
 Floats = NDArray[np.float32]
-# Of the id of the network, which each row names.
-_ID_BITS = 32
+Tokens = NDArray[np.int32]
+# Where vectors stand: in a set, or in chunks.
+ENTRY, CHUNK = "total_bits_per_coordinate", "chunk_bits_per_coordinate"
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,9 @@ class Coded:
             "coordinates": sum(cost.coordinate_bits for cost in costs),
             "latents": sum(latents),
             "metadata": sum(cost.metadata_bits for cost in costs) - sum(latents),
-            "total": sum(cost.total_bits for cost in costs),
         }
         found = {f"{name}_bits_per_coordinate": bits / vectors.size for name, bits in parts.items()}
+        found[ENTRY] = sum(cost.total_bits for cost in costs) / vectors.size
         return found | {"mean_squared_error": float(np.mean((self.values() - vectors).astype(np.float64) ** 2))}
 
     def values(self) -> Floats:
@@ -80,20 +84,41 @@ def code_shared(vectors: Floats, step_codes: Sequence[int]) -> dict[str, Coded]:
     return {"gaussian": gaussian, "empirical": empirical, "lloyd-max": lloyd_max}
 
 
-def code_learned(vectors: Floats, network: HyperpriorNetwork) -> Coded:
-    """Vectors `[N, P, D]` under a network."""
-    return Coded([[quantise_learned(row, part, network) for part, row in enumerate(vector)] for vector in vectors])
+def code_learned(vectors: Floats, network: HyperpriorNetwork, texts: Sequence[Tokens]) -> Coded:
+    """Vectors `[N, P, D]` under a network, each as the text before it moves the network."""
+    given = [network.given(text) for text in texts]
+    return Coded(
+        [
+            [quantise_learned(row, part, one) for part, row in enumerate(vector)]
+            for vector, one in zip(vectors, given, strict=True)
+        ]
+    )
 
 
-def check_estimate(coded: Coded, model: HyperpriorModel) -> dict[str, float]:
-    """Bytes of latents and coordinates as they are coded, and what the float model says of the same numbers."""
+def chunk_bits(coded: Coded, network: HyperpriorNetwork | None, texts: Sequence[Tokens]) -> float:
+    """Bits a coordinate of vectors that chunks bring, where their set names the network."""
+    first = coded.rows[0]
+    chunk_vectors = ChunkVectors(Shape(0, len(first), len(first[0].symbols)), network)
+    rows = zip(coded.rows, texts, strict=True)
+    bits = sum(chunk_vectors.bits(Vectors(chunk_vectors.shape, tuple(vector)), text) for vector, text in rows)
+    return bits / (len(coded.rows) * chunk_vectors.shape.n_coordinates)
+
+
+def check_estimate(coded: Coded, model: HyperpriorModel, features: torch.Tensor) -> dict[str, float]:
+    """Bytes of latents and coordinates as they are coded, and what the float model says of the same numbers.
+
+    Args:
+        coded: vectors.
+        model: that was learned.
+        features: of the text before each vector.
+    """
     encoder = ParameterEncoder()
     for row in (row for vector in coded.rows for row in vector):
         assert isinstance(row.hyperprior, Learned)
         row.hyperprior.write_latents(encoder)
         row.hyperprior.write_symbols(encoder, row.symbols)
     real = len(encoder.finish())
-    R_y, R_u = _estimate(coded, model)
+    R_y, R_u = _estimate(coded, model, features)
     return {"R_y_bits": R_y, "R_u_bits": R_u, "estimated_bytes": (R_y + R_u) / 8, "coded_bytes": real}
 
 
@@ -107,22 +132,19 @@ def fixed_gaussian_bits(train: torch.Tensor, held_out: torch.Tensor) -> dict[str
     return {"coordinates_bits_per_coordinate": bits / held_out.numel()}
 
 
-def predicted_bits(model: HyperpriorModel, levels: torch.Tensor, features: torch.Tensor) -> dict[str, float]:
-    """What rows would cost if their distribution came from the text before them; nothing is coded."""
-    R_y, _ = total_bits(model, levels, features)
-    return {"coordinates_bits_per_coordinate": R_y / levels.numel()}
+def text_report(before: float, after: float, costs: dict[str, dict[str, float]], n: int) -> dict[str, Any]:
+    """Bits of the held-out pieces without matrices, and with them under each hyperprior, all bits counted.
 
-
-def text_report(before: float, after: float, coded: dict[str, Coded], n_vectors: int) -> dict[str, Any]:
-    """Bits of the held-out pieces without matrices, and with them under each hyperprior, all bits counted."""
-    totals = {name: after + one.total_bits() for name, one in coded.items()}
-    without_ids = {
-        name: totals[name] - _ID_BITS * len(one.rows[0]) * n_vectors
-        for name, one in coded.items()
-        if isinstance(one.rows[0][0].hyperprior, Learned)
-    }
-    facts = {"bits_without": before, "bits_with": after, "gain_bits": before - after}
-    return facts | {"total_bits": totals, "total_bits_if_the_network_were_known": without_ids}
+    Args:
+        before: bits of the pieces without.
+        after: and with them.
+        costs: bits a coordinate under each hyperprior.
+        n: coordinates of all matrices.
+    """
+    facts: dict[str, Any] = {"bits_without": before, "bits_with": after, "gain_bits": before - after}
+    for place in (ENTRY, CHUNK):
+        facts[place] = {name: after + n * cost[place] for name, cost in costs.items() if place in cost}
+    return facts
 
 
 def _by_row(levels: torch.Tensor) -> list[NDArray[np.int64]]:
@@ -130,13 +152,16 @@ def _by_row(levels: torch.Tensor) -> list[NDArray[np.int64]]:
 
 
 @torch.no_grad()
-def _estimate(coded: Coded, model: HyperpriorModel) -> tuple[float, float]:
+def _estimate(coded: Coded, model: HyperpriorModel, features: torch.Tensor) -> tuple[float, float]:
     """R_y and R_u of the float model; rows of zeros alone cost nothing, as when they are coded."""
-    hyperpriors = [[row.hyperprior for row in vector] for vector in coded.rows]
-    latents = torch.tensor([[h.latents for h in row if isinstance(h, Learned)] for row in hyperpriors]).float()
     levels = torch.from_numpy(np.array([[row.integers() for row in vector] for vector in coded.rows])).float()
-    device = model.means.device
-    latents, levels = latents.to(device), levels.to(device)
+    levels = levels.to(model.means.device)
+    if model.source == "text":
+        latents = model.latents(levels, features)
+    else:
+        hyperpriors = [[row.hyperprior for row in vector] for vector in coded.rows]
+        whole = torch.tensor([[h.latents for h in row if isinstance(h, Learned)] for row in hyperpriors])
+        latents = whole.float().to(levels.device)
     written = (levels != 0).any(dim=2)
     R_y = (model.coordinate_bits(levels, latents) * written).sum().item()
     return R_y, (model.latent_bits(latents) * written).sum().item()
