@@ -15,6 +15,10 @@ _TEXTS = [
     *("wiki/enwik8_1m", "wiki/wikitext2_test.txt"),
 ]
 _TUNED_TEXTS = {"prose/alice29.txt": "--tune 60", "verse/plrabn12.txt": "--tune 60", "wiki/enwik8_1m": "--tune 130"}
+_OF_CHUNKS = {
+    "conditioner_gain --tune-chunks --first": "16 KiB, 12 s each",
+    "conditioner_gain --tune-chunks --first --chunk-size": "64 KiB, 48 s each",
+}
 _STEERED = "enwik8_1m, 50000 bytes"
 _PROMPT, _RANDOM = "prompt, 16 rows", "random prompt, 16 rows of N(0, 0.503²)"
 _LEVELS = "256 levels"
@@ -84,6 +88,15 @@ def tuned_vectors(figures: Figures) -> Iterator[str]:
     yield line(["---", "---", "---:", "---:", "---:"])
     for case, options in _TUNED_TEXTS.items():
         yield line([case.partition("/")[2], f"`{options}`", *_sizes(figures, _TUNED, [case])])
+
+
+def chunk_vectors(figures: Figures) -> Iterator[str]:
+    """Bytes of archives whose chunks bring vectors where they pay, themselves included."""
+    yield line(["first 150,000 bytes of", "chunks", "none", "with vectors", "gain"])
+    yield line(["---", "---", "---:", "---:", "---:"])
+    for bench, size in _OF_CHUNKS.items():
+        for case in _TUNED_TEXTS:
+            yield line([case.partition("/")[2], size, *_sizes(figures, bench, [case])])
 
 
 def _sizes(figures: Figures, bench: str, cases: list[str]) -> Iterator[str]:

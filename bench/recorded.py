@@ -9,7 +9,7 @@ from pathlib import Path
 from llmzip.errors import ConfigError
 
 # Options under which a benchmark measures something else of the same cases: such rows stand under its name and option.
-_OPTIONS = ("--tune", "--data", "--policy", "-D")
+_OPTIONS = ("--tune", "--tune-chunks", "--data", "--policy", "-D", "--first", "--chunk-size")
 
 
 class Figures:

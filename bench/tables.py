@@ -31,6 +31,7 @@ TABLES: Mapping[str, Callable[[Figures], Iterator[str]]] = {
     "memory": model_tables.memory,
     "conditioner gain": conditioner_tables.conditioner_gain,
     "tuned vectors": conditioner_tables.tuned_vectors,
+    "chunk vectors": conditioner_tables.chunk_vectors,
     "steering": conditioner_tables.steering,
     "hyperpriors": conditioner_tables.hyperpriors,
 }
