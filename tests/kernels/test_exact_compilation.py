@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
+# A compiler with all its passes, some hundred times, by one test that waits for it.
+pytestmark = pytest.mark.timeout(1200)
 
 _ROOT = Path(__file__).parents[2]
 # Contracted, approximate and flushing instructions; of floats those that round otherwise than to nearest.

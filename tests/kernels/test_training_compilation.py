@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
+# A compiler with all its passes, some hundred times, by one test that waits for it.
+pytestmark = pytest.mark.timeout(1200)
 
 # Of an H100, for one program: bytes.
 SHARED_MEMORY = 227 * 1024
