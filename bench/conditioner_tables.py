@@ -92,7 +92,7 @@ def tuned_vectors(figures: Figures) -> Iterator[str]:
 
 def chunk_vectors(figures: Figures) -> Iterator[str]:
     """Bytes of archives whose chunks bring vectors where they pay, themselves included."""
-    yield line(["first 150,000 bytes of", "chunks", "none", "with vectors", "gain"])
+    yield line(["first 100,000 bytes of", "chunks", "none", "with vectors", "gain"])
     yield line(["---", "---", "---:", "---:", "---:"])
     for bench, size in _OF_CHUNKS.items():
         for case in _TUNED_TEXTS:

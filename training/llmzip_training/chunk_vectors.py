@@ -1,8 +1,8 @@
 # ruff: noqa: TID253
 """Trains vectors for one chunk at a time, while it is encoded; imports torch, so it is loaded lazily as a whole.
 
-The chunk brings them behind its first window, so the windows after it are what they are trained on: all of them in
-every step, as the encoder cuts them. The objective is the bits of those windows and of the rounded rows. The rows of
+The chunk brings them behind its first window, so the windows after it are what they are trained on, as the encoder cuts
+them, one in each step: the same time gives more steps than with several, and vectors that gain more. The objective is the bits of those windows and of the rounded rows. The rows of
 the chunk before are where those of the next begin, for neighbours are often alike.
 """
 
@@ -29,9 +29,6 @@ from llmzip_training.config import expect_at_least, expect_positive
 from llmzip_training.frozen import FrozenModel, load_frozen
 from llmzip_training.rate import QuantisedRows, row_groups, uniform_noise
 from llmzip_training.steering import FIRST_DEVIATION, SCALE_RATE
-
-# Windows that go through the model together.
-_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -112,20 +109,20 @@ class ChunkVectorsTrainer:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak"] * (1 - progress)
             optimiser.zero_grad()
-            self._add_gradients(rows, windows, step)
+            self._loss(rows, windows, step).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             step += 1
             progress = 1 - (end - time.monotonic()) / self._config.seconds if self._config.seconds else 1.0
 
-    def _add_gradients(self, rows: QuantisedRows, windows: _Windows, step: int) -> None:
-        """Of the bits of all windows, some at a time, and of the rows."""
+    def _loss(self, rows: QuantisedRows, windows: _Windows, step: int) -> Tensor:
+        """Nats of all windows, by that of this step, and of the rows."""
         noise = uniform_noise(rows.rows.shape, self._config.seed, step).to(self._device)
-        bits: Tensor = rows.bits(rows.noised(noise))
-        (math.log(2) * bits).backward()  # type: ignore[no-untyped-call]
-        for first in range(0, len(windows.targets), _BATCH):
-            targets, coded = (part[first : first + _BATCH] for part in windows)
-            nats = token_nats(self._model, targets, None, rows.noised(noise))
-            (nats * coded).sum().backward()  # type: ignore[no-untyped-call]
+        noised = rows.noised(noise)
+        i = step % len(windows.targets)
+        targets, coded = (part[i : i + 1] for part in windows)
+        nats = (token_nats(self._model, targets, None, noised) * coded).sum() * (windows.coded.sum() / coded.sum())
+        loss: Tensor = nats + math.log(2) * rows.bits(noised)
+        return loss
 
     def _optimiser(self, rows: QuantisedRows) -> torch.optim.Adam:
         scales = [rows.log_deviations]
