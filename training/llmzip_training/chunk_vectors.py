@@ -2,8 +2,9 @@
 """Trains vectors for one chunk at a time, while it is encoded; imports torch, so it is loaded lazily as a whole.
 
 The chunk brings them behind its first window, so the windows after it are what they are trained on, as the encoder cuts
-them, one in each step: the same time gives more steps than with several, and vectors that gain more. The objective is the bits of those windows and of the rounded rows. The rows of
-the chunk before are where those of the next begin, for neighbours are often alike.
+them. Each step takes one of them: in the same time vectors gain more by many steps than by whole ones. The objective is
+the bits of those windows and of the rounded rows. The rows of the chunk before are where those of the next begin, for
+neighbours are often alike.
 """
 
 from __future__ import annotations
