@@ -78,6 +78,16 @@ def test_the_next_chunk_begins_where_the_last_one_ended(tiny_artefact: Artefact,
     assert np.abs(rows[2]).max() > np.abs(rows[0]).max()
 
 
+@pytest.mark.parametrize("rate", [1e30, 1e6])
+def test_vectors_that_diverge_are_none(rate: float, tiny_artefact: Artefact, tokens: NDArray[np.int32]) -> None:
+    """And the next chunk is no worse for it: it begins from nothing."""
+    torch.set_num_threads(1)
+    config = ChunkVectorsConfig(0.5, rate=rate)
+    trainer = ChunkVectorsTrainer(load_frozen(tiny_artefact), WINDOWING, config, None)
+    assert trainer(tokens) is None
+    assert not trainer._last.any()
+
+
 def test_training_takes_the_time_it_is_given(tiny_artefact: Artefact, tokens: NDArray[np.int32]) -> None:
     """No more than a step longer, and at least one step."""
     trainer = _trainer(tiny_artefact, 1.0)

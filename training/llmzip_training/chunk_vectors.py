@@ -22,7 +22,7 @@ from torch import Tensor
 from llmzip.allocator import keep_freed_memory
 from llmzip.conditioning.conditioning import ChunkRows
 from llmzip.conditioning.network import HyperpriorNetwork
-from llmzip.conditioning.normal import step_of
+from llmzip.conditioning.normal import MAX_RADIUS, nearest_code, step_of
 from llmzip.models.artefact import Artefact
 from llmzip.windows import Window, Windowing
 from llmzip_training.conditioned import ConditionedModel, token_nats
@@ -93,15 +93,17 @@ class ChunkVectorsTrainer:
         self._last = torch.zeros(model.config.n_layers + 1, model.config.width, device=self._device)
 
     def __call__(self, tokens: NDArray[np.int32]) -> ChunkRows | None:
-        """Rows for a chunk of these tokens; None where it has but one window."""
+        """Rows for a chunk of these tokens; None where it has but one window, or training diverged."""
         windows = list(self._windowing.cover(len(tokens)))[1:]
         if not windows:
             return None
         filled = self._fill(tokens.astype(np.int64), windows)
         rows = QuantisedRows(self._last, row_groups(0, len(self._last)).to(self._device), FIRST_DEVIATION * self._rate)
         self._train(rows, filled)
-        self._last = rows.rows.detach().clone()
-        return ChunkRows(self._last.cpu().numpy(), rows.steps.detach().tolist())
+        found = ChunkRows(rows.rows.detach().cpu().numpy(), rows.steps.detach().tolist())
+        usable = _can_be_rounded(found)
+        self._last = rows.rows.detach().clone() if usable else torch.zeros_like(self._last)
+        return found if usable else None
 
     def _train(self, rows: QuantisedRows, windows: _Windows) -> None:
         optimiser = self._optimiser(rows)
@@ -147,3 +149,11 @@ class ChunkVectorsTrainer:
             targets[i, :n] = tokens[window.start : window.stop]
             coded[i, window.coded - window.start : n] = 1
         return _Windows(torch.from_numpy(targets).to(self._device), torch.from_numpy(coded).to(self._device))
+
+
+def _can_be_rounded(found: ChunkRows) -> bool:
+    """Whether all numbers are finite, and near enough to 0 for the steps that there are codes of."""
+    if not np.isfinite(found.rows).all() or not np.isfinite(found.steps).all():
+        return False
+    steps = np.array([float(step_of(nearest_code(step))) for step in found.steps])
+    return bool((np.abs(found.rows) <= MAX_RADIUS * steps[:, None]).all())
