@@ -81,7 +81,8 @@ def run_part(planned: Planned, end: float, path: Path) -> tuple[int, Part]:
         path: where its rows are appended.
     """
     own = [*planned.arguments] if path == results.RESULTS else [*planned.arguments, "--results", str(path)]
-    command = shlex.join(["python", "-m", planned.module, *own])
+    # As the rows have it, by which they are found.
+    command = shlex.join(["python", "-m", planned.module, *planned.arguments])
     print(f"\n== {planned.name}: {command}\n", flush=True)
     start = time.monotonic()
     if start >= end:

@@ -11,7 +11,7 @@ import functools
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,7 +135,17 @@ def _git(*arguments: str) -> str:
 
 
 def command() -> str:
-    """The command line of this process, as it can be typed again."""
+    """The command line of this process, as it can be typed again; where rows go is no part of it."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     start = ["python", "-m", module.name] if module else ["python", sys.argv[0]]
-    return shlex.join([*start, *sys.argv[1:]])
+    return shlex.join([*start, *_measuring(sys.argv[1:])])
+
+
+def _measuring(arguments: Sequence[str]) -> Iterator[str]:
+    """Arguments without `--results` and its file."""
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--results":
+            next(left, None)
+        elif not argument.startswith("--results="):
+            yield argument

@@ -86,3 +86,10 @@ def test_benchmark_that_fails_half_way_records_nothing(tmp_path: Path, capsys: p
     assert results.record("loss", _measure, path) == 1
     assert capsys.readouterr().err == "loss: expected 12, found 13\n"
     assert not path.exists()
+
+
+@pytest.mark.parametrize("where", [["--results", "some.csv"], ["--results=some.csv"], []])
+def test_where_rows_go_is_no_part_of_a_command(where: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same measurement has the same command wherever it is written."""
+    monkeypatch.setattr("sys.argv", ["bench", "a text", *where, "--repeats", "3"])
+    assert results.command().endswith(" 'a text' --repeats 3")
