@@ -236,7 +236,7 @@ class Codec:
         coded = 0
         for i, window in enumerate(windows):
             if i == 1:
-                found.write_vectors(encoder, choice, tokens[:coded])
+                found.write_vectors(encoder, choice)
             for buckets, members in window:
                 encoder.encode(tokens[coded : coded + len(buckets)], buckets, members)
                 coded += len(buckets)

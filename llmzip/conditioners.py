@@ -57,6 +57,8 @@ def _with_chunk_vectors(codec: Codec, make: MakeTrainer) -> Codec:
     """The codec of an archive whose chunks bring vectors of their own."""
     artefact = codec.artefact
     network = find_network_of(artefact.id)
+    if network is not None:
+        network.check(artefact.id, artefact.spec.n_layers + 1, artefact.spec.width)
     found = ConditionerSet(chunk_vectors=ChunkVectors.of(artefact.spec, network))
     body = found.pack(artefact.spec)
     trainer = make(artefact, codec.windowing, network)

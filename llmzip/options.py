@@ -119,5 +119,7 @@ class CompressOptions(CodingOptions):
             raise ConfigError("embed: expected a file of conditioners to embed, found none")
         if self.chunk_trainer is not None and (self.conditioners is not None or self.conditioner != "auto"):
             raise ConfigError("vectors of chunks: expected no other conditioners, found some")
+        if self.chunk_trainer is not None and self.workers:
+            raise ConfigError(f"vectors of chunks: expected no worker processes, found {self.workers}")
         if self.chunk_size is not None and not 1 <= self.chunk_size <= MAX_MODEL_RAW_LENGTH:
             raise ConfigError(f"chunk size: expected 1 to {MAX_MODEL_RAW_LENGTH} bytes, found {self.chunk_size}")

@@ -4,13 +4,18 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from llmzip.archive import decompress, verify_stream
 from llmzip.conditioning import network_file
+from llmzip.conditioning.chunk_vectors import ChunkVectors
 from llmzip.conditioning.conditioning import name_in
+from llmzip.conditioning.vectors import Vectors
 from llmzip.contents import find_members, read_contents
 from llmzip.decoding import read_range
+from llmzip.entropy import ParameterDecoder
 from llmzip.format import Method, scan
 from llmzip.members import Kind
 from llmzip.options import DecompressOptions
@@ -67,6 +72,27 @@ def test_vectors_have_all_that_the_format_has() -> None:
         "own": False,
         "predicted": False,
     }
+
+
+def test_vectors_of_chunks_are_there_under_a_network_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among those that are kept, rows that the network codes and rows that it does not."""
+    found: dict[str, set[str]] = {}
+    read = ChunkVectors.read_rows
+
+    def recorded(self: ChunkVectors, decoder: ParameterDecoder, text: NDArray[np.int32]) -> Vectors:
+        vectors = read(self, decoder, text)
+        found.setdefault("predicted" if self.network else "own", set()).update(
+            group.hyperprior.name for group in vectors.groups
+        )
+        return vectors
+
+    monkeypatch.setattr(ChunkVectors, "read_rows", recorded)
+    for archive in ARCHIVES:
+        if archive.stem in ("own", "predicted"):
+            decompress(archive.read_bytes(), _options(archive))
+    assert "learned" in found["predicted"]
+    assert "learned" not in found["own"]
+    assert found["own"]
 
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda path: path.name)

@@ -70,22 +70,20 @@ class ChunkVectors:
         """
         return cls.of(spec, read_network_id(decoder) if decoder.uniform(2) else None)
 
-    def write_rows(self, writer: ParameterWriter, vectors: Vectors, text: Ids) -> None:
-        """Write the rows of a chunk whose first window has the tokens `text`."""
-        network = self._given(text)
+    def write_rows(self, writer: ParameterWriter, vectors: Vectors) -> None:
+        """Write the rows of a chunk, as `fit` gave them."""
         for group in vectors.groups:
             hyperprior = group.hyperprior
-            known = isinstance(hyperprior, Learned) and hyperprior.network == network
             if self.network is not None:
-                writer.uniform(int(known), 2)
-            if isinstance(hyperprior, Learned) and known:
+                writer.uniform(int(isinstance(hyperprior, Learned)), 2)
+            if isinstance(hyperprior, Learned):
                 hyperprior.write_row(writer)
                 hyperprior.write_symbols(writer, group.symbols)
             else:
                 group.write(writer)
 
     def read_rows(self, decoder: ParameterDecoder, text: Ids) -> Vectors:
-        """The inverse of `write_rows`."""
+        """The inverse of `write_rows`, for a chunk whose first window has the tokens `text`."""
         network = self._given(text)
         return Vectors(self.shape, tuple(self._read_row(decoder, network, i) for i in range(self.shape.n_shifts)))
 
@@ -102,15 +100,16 @@ class ChunkVectors:
             steps = [float(step_of(int(code))) for code in network.step_codes]
         return Vectors(self.shape, tuple(_cheapest(row, i, steps[i], network) for i, row in enumerate(rows)))
 
-    def bits(self, vectors: Vectors, text: Ids) -> float:
+    def bits(self, vectors: Vectors) -> float:
         """What a chunk's vectors cost."""
         counter = BitCounter()
-        self.write_rows(counter, vectors, text)
+        self.write_rows(counter, vectors)
         return counter.bits
 
     def _read_row(self, decoder: ParameterDecoder, network: HyperpriorNetwork | None, part: int) -> Coordinates:
         if network is None or not decoder.uniform(2):
-            return Coordinates.read(decoder, self.shape.width)
+            # A network of its own would be looked for wherever a chunk is damaged.
+            return Coordinates.read(decoder, self.shape.width, shared=True)
         hyperprior = Learned.read_row(decoder, network, part)
         symbols = hyperprior.read_symbols(decoder, self.shape.width)
         return Coordinates(hyperprior, symbols, int(network.step_codes[part]))

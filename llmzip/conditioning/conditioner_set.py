@@ -140,10 +140,10 @@ class ConditionerSet:
             assert self.basis is not None
             self.basis.write_weights(encoder, np.array(choice.weights))
 
-    def write_vectors(self, encoder: ParameterWriter, choice: Choice, text: Ids) -> None:
-        """Write the vectors that a chunk brings, if it does, behind the tokens `text` of its first window."""
+    def write_vectors(self, encoder: ParameterWriter, choice: Choice) -> None:
+        """Write the vectors that a chunk brings, if it does; they stand behind its first window."""
         if choice.vectors is not None and self.chunk_vectors is not None:
-            self.chunk_vectors.write_rows(encoder, choice.vectors, text)
+            self.chunk_vectors.write_rows(encoder, choice.vectors)
 
     def choice_bits(self, choice: Choice) -> float:
         """What a choice costs."""

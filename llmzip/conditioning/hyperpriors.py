@@ -19,7 +19,7 @@ from llmzip.conditioning.lloyd_max import LloydMax
 from llmzip.conditioning.normal import MAX_LEVELS, N_STEPS, nearest_code, step_of
 from llmzip.conditioning.registry import Hyperprior, SharedHyperprior, Symbols, read_kind, write_kind
 from llmzip.entropy import BitCounter, ParameterDecoder, ParameterWriter
-from llmzip.errors import ConfigError, LimitError
+from llmzip.errors import ConfigError, FormatError, LimitError
 
 Floats = NDArray[np.float32]
 Kind = Literal["gaussian", "empirical", "lloyd-max"]
@@ -84,8 +84,13 @@ class Coordinates:
         self.hyperprior.write_symbols(writer, self.symbols)
 
     @classmethod
-    def read(cls, decoder: ParameterDecoder, n: int) -> Self:
+    def read(cls, decoder: ParameterDecoder, n: int, *, shared: bool = False) -> Self:
         """Read `n` coordinates that `write` wrote.
+
+        Args:
+            decoder: of the stream.
+            n: how many.
+            shared: all have the same distribution; a hyperprior that looks for a network is refused.
 
         Raises:
             LimitError: `n` above 1,000,000.
@@ -94,6 +99,8 @@ class Coordinates:
         if n > MAX_COORDINATES:
             raise LimitError(f"coordinates: expected at most {MAX_COORDINATES}, found {n}", have=n)
         hyperprior_class = read_kind(decoder)
+        if shared and not issubclass(hyperprior_class, SharedHyperprior):
+            raise FormatError(f"hyperprior: expected one that names no network, found {hyperprior_class.name}")
         step_code = decoder.uniform(N_STEPS)
         hyperprior = hyperprior_class.read(decoder, n)
         return cls(hyperprior, hyperprior.read_symbols(decoder, n), step_code)

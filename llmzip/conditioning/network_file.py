@@ -114,8 +114,8 @@ def _known_networks() -> Iterator[HyperpriorNetwork]:
     for path in _known_files():
         try:
             yield read_network(path)
-        except (FormatError, OSError):
-            # A damaged file beside the right one is no reason to refuse an archive.
+        except (FormatError, ConditionerMissingError, OSError):
+            # A damaged file beside the right one, or a folder of such a name, is no reason to refuse an archive.
             continue
 
 

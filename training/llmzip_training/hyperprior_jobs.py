@@ -110,7 +110,7 @@ def learn(
         checks[source] = check_estimate(coded[source], one.model, unseen[1])
     costs = {name: one.report(held_out) for name, one in coded.items()}
     for name, cost in costs.items():
-        cost[CHUNK] = chunk_bits(coded[name], networks.get(name), texts)
+        cost[CHUNK] = chunk_bits(coded[name], networks.get(name))
     # An entry of a set has no text before it.
     del costs["text"][ENTRY], costs["text"]["metadata_bits_per_coordinate"]
     costs["fixed-gaussian"] = fixed_gaussian_bits(seen[0], unseen[0])

@@ -95,12 +95,11 @@ def code_learned(vectors: Floats, network: HyperpriorNetwork, texts: Sequence[To
     )
 
 
-def chunk_bits(coded: Coded, network: HyperpriorNetwork | None, texts: Sequence[Tokens]) -> float:
+def chunk_bits(coded: Coded, network: HyperpriorNetwork | None) -> float:
     """Bits a coordinate of vectors that chunks bring, where their set names the network."""
     first = coded.rows[0]
     chunk_vectors = ChunkVectors(Shape(0, len(first), len(first[0].symbols)), network)
-    rows = zip(coded.rows, texts, strict=True)
-    bits = sum(chunk_vectors.bits(Vectors(chunk_vectors.shape, tuple(vector)), text) for vector, text in rows)
+    bits = sum(chunk_vectors.bits(Vectors(chunk_vectors.shape, tuple(vector))) for vector in coded.rows)
     return bits / (len(coded.rows) * chunk_vectors.shape.n_coordinates)
 
 
