@@ -1,6 +1,6 @@
 """A yardstick: the float model asked for one token after the other, each time with all the text before it.
 
-    python -m bench.naive --text FILE [--model bundled] [--tokens 256] [--lanes 1,8] [--float SOURCE] [--repeats 3]
+    python -m bench.naive --text FILE [--model bundled] [--tokens 256] [--lanes 1,8,64] [--float SOURCE] [--repeats 3]
 
 That is how a language model compresses in the fewest lines of code: a whole forward pass of torch in float32 for each
 token, the same for decoding. The coder itself is left out and takes no time. The weights are those of the artefact,

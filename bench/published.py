@@ -2,7 +2,7 @@
 
 Nothing here is measured by llmzip. Each table has one of what differs, without which its figures compare nothing.
 
-Source: the tables of github.com/julmaty/LLM-compressor, gone through in this project's survey (sections 5.2 to 5.6).
+Source: the tables of github.com/julmaty/LLM-compressor, its encoding, steering and quantisation experiments.
 """
 
 from __future__ import annotations

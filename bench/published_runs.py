@@ -56,7 +56,7 @@ class PublishedRun(NamedTuple):
         return f"| {self.name} | {seconds} | {self.bits:,} | {self.bits / N_INPUT_BITS:.4f} | {self.decoded} |"
 
 
-# Source: as in `bench.published`, section 5.3 of the survey.
+# Source: as in `bench.published`.
 RUNS = (
     PublishedRun("Pythia-70m, whole", 733.66, 731.65, published.WHOLE.bits),
     PublishedRun("Pythia-70m, chunks", 138.17, 152.33, published.CHUNKS.bits),
